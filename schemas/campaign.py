@@ -1,0 +1,151 @@
+"""A campaign's definition: what is said, to whom it may be said, how often it is tried. Content-addressed.
+
+The same shape comes from the campaign service (JSON) and from a directory of YAML files. A key that is not known, and
+an option that is known but not built yet, are refused by name when the definition is loaded.
+Source: design §4 (definition), §5 (campaign definitions).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import string
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+import orjson
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from schemas.values import CampaignId, Invalid
+
+MESSAGE_LENGTH_MAX: Final = 4000
+_STRICT: Final = ConfigDict(extra="forbid")
+Seconds = Annotated[int, Field(ge=1, le=30 * 86_400)]
+Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryAfter:
+    """Seconds until the next attempt, by the outcome of the last."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    busy: Seconds = 300
+    no_answer: Seconds = 1800
+    trunk_failed: Seconds = 60
+    agent_lost: Seconds = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownRule:
+    """What to do when nobody can say whether the phone rang: never ring again, or after so many seconds."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    redial: Literal["never"] | None = None
+    after_s: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweringMachine:
+    """What to do with a machine; only `off` is built."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    policy: Literal["off", "hangup", "leave_message"] = "off"
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """One definition, as it is hashed, kept in `dialer.campaigns` and cited by `CallPrepared`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    id: CampaignId
+    type: Literal["one_way", "two_way"]
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en-US"
+    message: Annotated[str, StringConstraints(min_length=1, max_length=MESSAGE_LENGTH_MAX)]
+    answering_machine: AnsweringMachine = field(default_factory=AnsweringMachine)
+    attempts_max: Annotated[int, Field(ge=1, le=20)] = 3
+    retry_after_s: RetryAfter = field(default_factory=RetryAfter)
+    unknown: UnknownRule = field(default_factory=lambda: UnknownRule(redial="never"))
+    ring_timeout_s: Annotated[int, Field(ge=15, le=60)] = 30
+    max_call_duration_s: Annotated[int, Field(ge=10, le=86_400)] = 600
+    recording: Literal["off", "best_effort", "required", "consent"] = "off"
+    trunk: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    countries_allowed: Annotated[list[Region], Field(min_length=1, max_length=250)] = field(
+        default_factory=lambda: ["US"]
+    )
+
+
+_ADAPTER: Final = TypeAdapter(Campaign)
+_NOT_BUILT: Final[tuple[tuple[str, str, frozenset[Any]], ...]] = (
+    ("type", "two_way", frozenset({"one_way"})),
+    ("recording", "recording", frozenset({"off"})),
+    ("answering_machine.policy", "answering_machine", frozenset({"off"})),
+)
+_PLACEHOLDER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+
+
+def load_campaign(definition: object) -> Campaign:
+    """Check a definition as read from JSON or YAML.
+
+    Raises: Invalid that names the key and the rule: `unknown_field`, `missing`, `not_built`, `template`, or pydantic's
+    word for a wrong type.
+    """
+    if not isinstance(definition, dict):
+        raise Invalid("campaign", "not_a_mapping")
+    if "agent_api" in definition:
+        raise Invalid("agent_api", "not_built")
+    try:
+        campaign = _ADAPTER.validate_python(definition)
+    except ValidationError as error:
+        raise invalid(error) from None
+    for path, _, built in _NOT_BUILT:
+        value: Any = campaign
+        for part in path.split("."):
+            value = getattr(value, part)
+        if value not in built:
+            raise Invalid(path, "not_built")
+    if (campaign.unknown.redial is None) == (campaign.unknown.after_s is None):
+        raise Invalid("unknown", "either_redial_or_after_s")
+    placeholders(campaign.message)
+    return campaign
+
+
+def placeholders(template: str) -> tuple[str, ...]:
+    """Return the names a template asks for; only `{name}` and `{{` are allowed. Raises: Invalid `message: template`."""
+    names: list[str] = []
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError:
+        raise Invalid("message", "template") from None
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if spec or conversion or not _PLACEHOLDER.fullmatch(name):
+            raise Invalid("message", "template")
+        names.append(name)
+    return tuple(names)
+
+
+def campaign_hash(campaign: Campaign) -> str:
+    """Address a definition by its content: SHA-256 of its canonical JSON, base32, 32 characters."""
+    digest = hashlib.sha256(orjson.dumps(campaign, option=orjson.OPT_SORT_KEYS)).digest()
+    return base64.b32encode(digest)[:32].decode().lower()
+
+
+def invalid(error: ValidationError) -> Invalid:
+    """Say a pydantic refusal in the contract's words: the field's path and the rule, never the value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    location = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "tagged")))
+    kind = str(first["type"])
+    if kind == "value_error":
+        return Invalid(location or "data", str(first["ctx"]["error"]))
+    known = {
+        "unexpected_keyword_argument": "unknown_field",
+        "extra_forbidden": "unknown_field",
+        "missing": "missing",
+        "string_pattern_mismatch": "pattern",
+        "dataclass_type": "wrong_type",
+    }
+    rule = known.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else kind)
+    return Invalid(location or "data", rule)

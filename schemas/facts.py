@@ -1,0 +1,142 @@
+"""What the agent saw: facts from inside the room, on `dialer.observations`, copied to the log by the owner.
+
+A fact's envelope has `source` = `/agent/{attempt}/{job_id}`, `subject` = call_id, and `id` =
+`{attempt id}/{job_id}/{number}`; facts of a job are numbered from 1 without gaps. Source: design §4, §6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+Number = Annotated[int, Field(ge=1, le=1_000_000)]
+CallStatus = Literal["dialing", "ringing", "automation", "active", "hangup"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """What every fact says: which attempt, which job, and its place in the job's own numbering."""
+
+    attempt: Annotated[int, Field(ge=1)]
+    job_id: Annotated[str, Field(min_length=1, max_length=64)]
+    number: Number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentReady(Fact):
+    """The agent is in the room, its message synthesised: it can speak the moment the callee answers.
+
+    Renewed every 2 s with `renewal` counting from 0; a renewal has number 1 as the first one has, refreshes the gate
+    and is not copied to the log.
+    """
+
+    TYPE: ClassVar[str] = "agent.fact.agent_ready.v1"
+    renewal: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalleeJoined(Fact):
+    """The callee's participant is in the room. livekit-sip joins before the INVITE: this is not an answer."""
+
+    TYPE: ClassVar[str] = "agent.fact.callee_joined.v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalleeStatus(Fact):
+    """`sip.callStatus` of the callee's participant changed."""
+
+    TYPE: ClassVar[str] = "agent.fact.callee_status.v1"
+    status: CallStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalleeLeft(Fact):
+    """The callee's participant left; `reason` is LiveKit's DisconnectReason."""
+
+    TYPE: ClassVar[str] = "agent.fact.callee_left.v1"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationStarted(Fact):
+    """The first word of the greeting was handed to the room after the answer."""
+
+    TYPE: ClassVar[str] = "agent.fact.conversation_started.v1"
+    answer_to_audio_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationDelivered(Fact):
+    """The whole message was played to a callee who was there to its end."""
+
+    TYPE: ClassVar[str] = "agent.fact.notification_delivered.v1"
+    spoken_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalleeHungUp(Fact):
+    """The callee left before the message or the conversation was over."""
+
+    TYPE: ClassVar[str] = "agent.fact.callee_hung_up.v1"
+    spoken_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentApiFailed(Fact):
+    """The external agent API, or the speech service, failed for good."""
+
+    TYPE: ClassVar[str] = "agent.fact.agent_api_failed.v1"
+    service: Literal["speak", "listen", "agent_api"]
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCrashed(Fact):
+    """The job's process is gone without a word: said by the worker's parent process, numbered one past the last fact the parent saw."""
+
+    TYPE: ClassVar[str] = "agent.fact.agent_crashed.v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptOutHeard(Fact):
+    """The callee asked not to be called again. In the contract from the first version; not made yet."""
+
+    TYPE: ClassVar[str] = "agent.fact.opt_out_heard.v1"
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationEnded(Fact):
+    """The job's last word: why it ended, whether it ever saw the callee's participant, and whether it looked away.
+
+    `gap` is True where the agent was out of the room for a moment while the attempt ran, so that "not seen" proves
+    nothing.
+    """
+
+    TYPE: ClassVar[str] = "agent.fact.conversation_ended.v1"
+    reason: Literal["delivered", "callee_left", "no_callee", "failed", "cancelled", "too_long"]
+    callee_seen: bool
+    gap: bool
+
+
+FactBody = (
+    AgentReady
+    | CalleeJoined
+    | CalleeStatus
+    | CalleeLeft
+    | ConversationStarted
+    | NotificationDelivered
+    | CalleeHungUp
+    | AgentApiFailed
+    | AgentCrashed
+    | OptOutHeard
+    | ConversationEnded
+)
+FACTS: Final[dict[str, type[Any]]] = {f.TYPE: f for f in FactBody.__args__}
+
+
+def fact_source(attempt: int, job_id: str) -> str:
+    """Return the CloudEvents `source` of a job's facts."""
+    return f"/agent/{attempt}/{job_id}"
