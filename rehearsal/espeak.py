@@ -77,11 +77,9 @@ def resample(samples: Samples, from_rate: int, to_rate: int) -> Samples:
 
 
 def voice_of(language: str) -> str:
-    """Espeak's voice for a language tag: exact, else by its primary subtag ("es-MX" speaks "es"), else US English."""
-    for tag, voice in VOICES.items():
-        if language.lower() == tag.lower() or language.split("-")[0].lower() == tag.split("-")[0].lower():
-            return voice
-    return VOICES["en-US"]
+    """Espeak's voice for a language tag: by its primary subtag ("es-MX" speaks "es"), else US English."""
+    by_subtag = {tag.partition("-")[0].lower(): voice for tag, voice in VOICES.items()}
+    return by_subtag.get(language.partition("-")[0].lower(), VOICES["en-US"])
 
 
 @functools.lru_cache(maxsize=256)

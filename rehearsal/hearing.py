@@ -9,6 +9,7 @@ fails the whole, however long the rest.
 from __future__ import annotations
 
 import enum
+import itertools
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -22,9 +23,11 @@ from rehearsal.marks import Mark, Side
 
 CORRELATION_MIN: Final = 0.9
 """Least correlation of the whole utterance with its reference."""
-WINDOW_CORRELATION_MIN: Final = 0.6
+WINDOW_CORRELATION_MIN: Final = 0.78
 """Least correlation of any single window of `_WINDOW_MS` that has speech on either side."""
 LENGTH_ERROR_MAX_MS: Final = 150
+HOLE_MAX_MS: Final = 80
+"""Longest silence where the reference speaks: two lost packets in a row pass, a lost syllable does not."""
 
 _RATE = 16_000
 _FRAME_MS, _HOP_MS = 20, 10
@@ -36,6 +39,7 @@ _LAG_MAX_MS = 200  # how far a window may lie from its nominal place
 _LAG_STEP_MS = 20  # how much that may change from one window to the next
 _LAG_PENALTY = 0.01  # per hop of such a change: a plain recording shall not be warped for nothing
 _SPEECH_MIN = 0.06  # mean feature level (0..1) under which a window is a pause
+_SPOKEN_MIN, _SILENT_MAX = 0.15, 0.05  # the same of a single frame: surely speech, surely silence
 
 Features = npt.NDArray[np.float64]
 
@@ -71,7 +75,8 @@ def _filterbank(frame: int, sample_rate: int) -> Features:
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     bank: Features = np.maximum(0.0, np.minimum(rising, falling))
-    return bank / (bank.sum(axis=0) + 1e-9)
+    bank /= bank.sum(axis=0) + 1e-9
+    return bank
 
 
 def features(samples: Samples, sample_rate: int = _RATE) -> Features:
@@ -94,17 +99,25 @@ def _correlation(a: Features, b: Features) -> float:
     return float((a * b).sum()) / scale if scale > 0 else 0.0
 
 
-def _fit(heard: Features, wanted: Features, start: int, lag: int, size: int) -> float:
-    """How well one window of the reference fits the recording at a lag; 1.0 where both are silent."""
-    begin = start + lag
-    ours = wanted[start : start + size]
-    theirs = np.zeros_like(ours)
-    low, high = max(0, begin), min(len(heard), begin + len(ours))
+def _fits(heard: Features, wanted: Features, starts: npt.NDArray[np.int64], lag: int, size: int) -> Features:
+    """How well each window of the reference fits the recording at one lag; 1.0 where both are silent."""
+    shifted = np.zeros_like(wanted)
+    low, high = max(0, -lag), min(len(wanted), len(heard) - lag)
     if high > low:
-        theirs[low - begin : high - begin] = heard[low:high]
-    if max(ours.mean(), theirs.mean()) < _SPEECH_MIN:
-        return 1.0
-    return _correlation(ours, theirs)
+        shifted[low:high] = heard[low + lag : high + lag]
+    ends = np.minimum(starts + size, len(wanted))
+    cells = (ends - starts) * _BANDS
+
+    def sums(frames: Features) -> Features:
+        running = np.concatenate([[0.0], np.cumsum(frames.sum(axis=1))])
+        total: Features = running[ends] - running[starts]
+        return total
+
+    ours, theirs = sums(wanted), sums(shifted)
+    product = sums(wanted * shifted) - ours * theirs / cells
+    spread = (sums(wanted**2) - ours**2 / cells) * (sums(shifted**2) - theirs**2 / cells)
+    fit: Features = product / np.sqrt(np.maximum(spread, 1e-9))
+    return np.where(np.maximum(ours, theirs) / cells < _SPEECH_MIN, 1.0, fit)
 
 
 def _align(heard: Features, wanted: Features) -> list[tuple[int, int, float]]:
@@ -115,7 +128,7 @@ def _align(heard: Features, wanted: Features) -> list[tuple[int, int, float]]:
     if starts[-1] + size < len(wanted):
         starts.append(len(wanted) - size)
     lags = np.arange(-reach, reach + 1)
-    fits = np.array([[_fit(heard, wanted, start, int(lag), size) for lag in lags] for start in starts])
+    fits = np.stack([_fits(heard, wanted, np.array(starts), int(lag), size) for lag in lags], axis=1)
     score, came_from = fits[0].copy(), np.zeros((len(starts), len(lags)), dtype=np.int64)
     for row in range(1, len(starts)):
         best, origin = np.full(len(lags), -np.inf), np.zeros(len(lags), dtype=np.int64)
@@ -133,20 +146,33 @@ def _align(heard: Features, wanted: Features) -> list[tuple[int, int, float]]:
     return [(start, int(lags[i]), float(fits[row, i])) for row, (start, i) in enumerate(zip(starts, path, strict=True))]
 
 
-def resemblance(heard: Samples, wanted: Samples) -> tuple[float, float]:
-    """Correlation of two recordings (16 kHz): of the whole after alignment, and of the window that fits worst."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resemblance:
+    """How alike two recordings are: as a whole after alignment, in the window that fits worst, and the longest hole."""
+
+    whole: float
+    worst: float
+    hole_ms: int
+
+
+def resemblance(heard: Samples, wanted: Samples) -> Resemblance:
+    """Compare two recordings (16 kHz)."""
     ours, theirs = features(wanted), features(heard)
     if not len(ours) or not len(theirs):
-        return 0.0, 0.0
+        return Resemblance(whole=0.0, worst=0.0, hole_ms=len(ours) * _HOP_MS)
     aligned = _align(theirs, ours)
     warped = np.zeros_like(ours)
-    for (start, lag, _), following in zip(aligned, [*aligned[1:], (len(ours), 0, 0.0)], strict=True):
-        until = len(ours) if following[0] == len(ours) else following[0]
-        rows = np.arange(start, until)
+    ends = [*(start for start, _, _ in aligned[1:]), len(ours)]
+    for (start, lag, _), end in zip(aligned, ends, strict=True):
+        rows = np.arange(start, end)
         source = rows + lag
         inside = (source >= 0) & (source < len(theirs))
         warped[rows[inside]] = theirs[source[inside]]
-    return _correlation(ours, warped), min(fit for _, _, fit in aligned)
+    silent = (ours.mean(axis=1) > _SPOKEN_MIN) & (warped.mean(axis=1) < _SILENT_MAX)
+    hole = max(sum(1 for _ in run) if missing else 0 for missing, run in itertools.groupby(silent.tolist()))
+    return Resemblance(
+        whole=_correlation(ours, warped), worst=min(fit for _, _, fit in aligned), hole_ms=hole * _HOP_MS
+    )
 
 
 def utterances(samples: Samples, sample_rate: int) -> list[tuple[Mark, Mark]]:
@@ -176,18 +202,20 @@ def compare(heard_pcm: Samples, sample_rate: int, expected_text: str, language: 
     gap = np.zeros(marks.GAP_MS * _RATE // 1000, dtype=np.int16)  # a mark ends with its last tone, its slot with a gap
     wanted = np.concatenate([gap, wanted])
     length_error_ms = (len(between) - len(wanted)) * 1000 / _RATE
-    correlation, worst = resemblance(between, wanted)
+    alike = resemblance(between, wanted)
     reason = ""
     if abs(length_error_ms) > LENGTH_ERROR_MAX_MS:
         reason = f"the speech is {length_error_ms:+.0f} ms off in length"
-    elif correlation < CORRELATION_MIN:
-        reason = f"the speech sounds different (correlation {correlation:.2f})"
-    elif worst < WINDOW_CORRELATION_MIN:
-        reason = f"a part of the speech is missing or different (worst window {worst:.2f})"
+    elif alike.whole < CORRELATION_MIN:
+        reason = f"the speech sounds different (correlation {alike.whole:.2f})"
+    elif alike.hole_ms > HOLE_MAX_MS:
+        reason = f"{alike.hole_ms} ms of the speech are silent"
+    elif alike.worst < WINDOW_CORRELATION_MIN:
+        reason = f"a part of the speech is missing or different (worst window {alike.worst:.2f})"
     return Heard(
         marks_ok=True,
-        correlation=round(correlation, 4),
-        window_correlation_min=round(worst, 4),
+        correlation=round(alike.whole, 4),
+        window_correlation_min=round(alike.worst, 4),
         length_error_ms=round(length_error_ms, 1),
         verdict=Verdict.DIFFERENT if reason else Verdict.SAME,
         reason=reason,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import itertools
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
@@ -77,7 +78,7 @@ def _check(first: int, digits: list[int], side: Side) -> int:
 
 
 def _read(symbols: list[int]) -> tuple[int, Side] | None:
-    digits = [(b - a - 1) % 16 for a, b in zip(symbols, symbols[1:], strict=False)]
+    digits = [(b - a - 1) % 16 for a, b in itertools.pairwise(symbols)]
     if any(digit >= _DIGITS for digit in digits):
         return None
     for side in Side:
@@ -185,7 +186,7 @@ class Decoder:
         if len(self._runs) < TONES or (self._hops - self._runs[-1].last) * _HOP_MS <= _MERGE_MS:
             return None
         runs = [run for run in self._runs if run.last > run.first][-TONES:]  # a lone window is a splash, not a tone
-        steps = [(b.centre - a.centre) * _HOP_MS for a, b in zip(runs, runs[1:], strict=False)]
+        steps = [(b.centre - a.centre) * _HOP_MS for a, b in itertools.pairwise(runs)]
         if len(runs) < TONES or any(abs(step - STEP_MS) > _SPACING_SLACK_MS for step in steps):
             return None
         if (read := _read([run.symbol for run in runs])) is None:

@@ -24,9 +24,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Invalid)
     async def refuse(_: Request, error: Invalid) -> Response:
-        return problem(
-            422, "invalid-input", f"{error.field}: {error.rule}", field=error.field, rule=error.rule
-        )
+        return problem(422, "invalid-input", f"{error.field}: {error.rule}", field=error.field, rule=error.rule)
 
     @app.exception_handler(RequestValidationError)
     async def validate(_: Request, error: RequestValidationError) -> Response:

@@ -169,6 +169,6 @@ def brief_keys(secret: Secret) -> dict[str, bytes]:
     for part in required(secret, "BRIEF_KEY").split(","):
         name, _, text = part.strip().partition(":")
         keys[name] = key_bytes(Secret(text), "BRIEF_KEY")
-        if not name or len(keys[name]) != 32:  # noqa: PLR2004
+        if not name or len(keys[name]) != 32:
             raise SettingsError("BRIEF_KEY must be id:base64 of 32 bytes, several with commas")
     return keys

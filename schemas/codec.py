@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -40,10 +39,15 @@ OBSERVED: Final[dict[str, type[Any]]] = FACTS | OBSERVATIONS
 AUDITED: Final[dict[str, type[Any]]] = {audit_type(name): AuditRecord for name in AUDIT_NAMES}
 
 
-@cache
-def adapter(cls: type[Any]) -> TypeAdapter[Any]:
+_ADAPTERS: Final[dict[Any, TypeAdapter[Any]]] = {}
+
+
+def adapter(cls: Any) -> TypeAdapter[Any]:
     """Return the decoder of a payload class, built once."""
-    return TypeAdapter(cls)
+    found = _ADAPTERS.get(cls)
+    if found is None:
+        found = _ADAPTERS[cls] = TypeAdapter(cls)
+    return found
 
 
 def decode_payload(known: Mapping[str, type[Any]], type_name: str, data: Any) -> Any:

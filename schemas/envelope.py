@@ -149,7 +149,7 @@ def _text(attributes: Mapping[str, Any], name: str) -> str:
     value = attributes.get(name)
     if value is None:
         raise Invalid(name, "missing")
-    if not isinstance(value, str) or not 0 < len(value) <= 256:  # noqa: PLR2004
+    if not isinstance(value, str) or not 0 < len(value) <= 256:
         raise Invalid(name, "wrong_type")
     return value
 
@@ -158,7 +158,7 @@ def _optional(attributes: Mapping[str, Any], name: str) -> str | None:
     value = attributes.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > 256:  # noqa: PLR2004
+    if not isinstance(value, str) or len(value) > 256:
         raise Invalid(name, "wrong_type")
     return value
 

@@ -29,6 +29,8 @@ class Rules:
     ring_timeout_s: int
     max_call_duration_s: int
     trunk: str
+    type: str = "one_way"
+    language: str = "en-US"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +215,8 @@ class DialFailed:
     rule: str
     sent: bool
     """False where the failure is known to come before the INVITE (a stated failure before sending)."""
+    retry: str = ""
+    """Which of the rules' delays applies; empty: none, the call ends."""
     code: str = ""
     phrase: str = ""
 
@@ -233,6 +237,14 @@ class FenceStarted:
     TYPE: ClassVar[str] = "dialer.event.fence_started.v1"
     attempt: int
     reason: FenceReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceConfirmed:
+    """The attempt's room is certainly gone, and no leg with it: nothing of this attempt can ring any more."""
+
+    TYPE: ClassVar[str] = "dialer.event.fence_confirmed.v1"
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +328,7 @@ Decision = (
     | DialFailed
     | DialUnknown
     | FenceStarted
+    | FenceConfirmed
     | RetryScheduled
     | CallCancelled
     | CallEnded

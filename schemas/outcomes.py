@@ -90,7 +90,7 @@ class Withdrawal(StrEnum):
     CANCELLED = "cancelled"
     SUPPRESSED = "suppressed"
     AGENT_NOT_READY = "agent_not_ready"
-    NO_TOKEN = "no_token"  # noqa: S105
+    NO_TOKEN = "no_token"
     CLOCK = "clock"
     NOT_SENT = "not_sent"
     SHUTTING_DOWN = "shutting_down"

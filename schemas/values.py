@@ -119,7 +119,7 @@ def _tidy(text: str, field: str) -> str:
         raise Invalid(field, "emergency" if known else "short_code" if len(digits) in {3, 5, 6} else "too_short")
     if not tidy.startswith("+"):
         raise Invalid(field, "not_international")
-    if len(digits) > 15:  # noqa: PLR2004
+    if len(digits) > 15:
         raise Invalid(field, "too_long")
     return tidy
 

@@ -1,0 +1,297 @@
+"""State as a fold of the log: `evolve(callee, recorded)`; total over everything that may stand on `dialer.events`.
+
+Nothing is decided here. What an event of a later version means is not known here and changes nothing but the sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from dialer.callee.policy import FACTS_COPIED_FOR
+from dialer.callee.state import STOPS_SEEN_MAX, Attempt, Call, Callee, Closed, Phase
+from schemas import events as e
+from schemas import facts as f
+from schemas.outcomes import Outcome
+from schemas.values import split_call_id
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An agent's fact as it stands on the log: with its own source and id."""
+
+    fact: f.FactBody
+    source: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One record of the log: the callee's sequence, the time, the call it is about, and what it says."""
+
+    sequence: int
+    at: datetime
+    call_id: str | None
+    body: e.Decision | Copied
+    cause: str
+
+
+def evolve(callee: Callee, recorded: Recorded) -> Callee:
+    """Fold one record into the state."""
+    body, at, call_id = recorded.body, recorded.at, recorded.call_id
+    if call_id is None:
+        return _of_callee(callee, recorded)
+    if isinstance(body, e.CallRequested):
+        calls = {**callee.calls, call_id: _requested(call_id, body, at)}
+        cancels = callee.cancels
+        request = call_id[27:]
+        if request in cancels:
+            cancels = {k: v for k, v in cancels.items() if k != request}
+        return replace(callee, sequence=recorded.sequence, now=at, calls=calls, cancels=cancels)
+    call = callee.calls.get(call_id)
+    if call is None:
+        return _of_no_open_call(callee, recorded)
+    if isinstance(body, (e.CallRefused, e.CallEnded)):
+        return _closed(callee, call, recorded)
+    if isinstance(body, Copied):
+        changed = _copied(call, body, at)
+    else:
+        rule = _RULES.get(type(body))
+        changed = call if rule is None else rule(call, body, at)
+    stops = callee.stops_seen
+    if isinstance(body, e.CallCancelled):
+        stops = _seen(stops, body.stop_id)
+    return replace(
+        callee, sequence=recorded.sequence, now=at, calls={**callee.calls, call_id: changed}, stops_seen=stops
+    )
+
+
+def _of_callee(callee: Callee, recorded: Recorded) -> Callee:
+    body = recorded.body
+    base = replace(callee, sequence=recorded.sequence, now=recorded.at)
+    if isinstance(body, e.CalleeSuppressed):
+        return replace(base, suppressed=body.reason, stops_seen=_seen(base.stops_seen, body.stop_id))
+    if isinstance(body, e.SuppressionLifted):
+        return replace(base, suppressed=None, stops_seen=_seen(base.stops_seen, body.stop_id))
+    return base
+
+
+def _of_no_open_call(callee: Callee, recorded: Recorded) -> Callee:
+    """Fold what is about a call that is closed, or has not come yet."""
+    body, at = recorded.body, recorded.at
+    base = replace(callee, sequence=recorded.sequence, now=at)
+    assert recorded.call_id is not None
+    request = split_call_id(recorded.call_id)[1]
+    if isinstance(body, e.CallCancelled):
+        cancels = {k: v for k, v in callee.cancels.items() if v > at} | {request: body.remember_until}
+        return replace(base, cancels=cancels, stops_seen=_seen(base.stops_seen, body.stop_id))
+    closed = callee.closed.get(request)
+    if isinstance(body, Copied) and closed is not None:
+        kept = replace(closed, facts=with_fact(closed.facts, body.fact))
+        return replace(base, closed={**callee.closed, request: kept})
+    return base
+
+
+def _closed(callee: Callee, call: Call, recorded: Recorded) -> Callee:
+    at = recorded.at
+    calls = {k: v for k, v in callee.calls.items() if k != call.call_id}
+    kept = {k: _without_old_facts(v, at) for k, v in callee.closed.items() if v.until > at}
+    if call.remember_until > at:
+        kept[split_call_id(call.call_id)[1]] = Closed(
+            body_hash=call.body_hash, until=call.remember_until, ended_at=at, facts=call.facts
+        )
+    return replace(callee, sequence=recorded.sequence, now=at, calls=calls, closed=kept)
+
+
+def _without_old_facts(closed: Closed, at: datetime) -> Closed:
+    if closed.facts and closed.ended_at + FACTS_COPIED_FOR < at:
+        return replace(closed, facts={})
+    return closed
+
+
+def _seen(stops: tuple[str, ...], stop_id: str) -> tuple[str, ...]:
+    return (*stops, stop_id)[-STOPS_SEEN_MAX:]
+
+
+def with_fact(facts: dict[str, int], fact: f.FactBody) -> dict[str, int]:
+    """Mark a fact's number as seen; the bitmap takes numbers in any order."""
+    key = f"{fact.attempt}/{fact.job_id}"
+    return {**facts, key: facts.get(key, 0) | 1 << fact.number}
+
+
+def has_fact(facts: dict[str, int], fact: f.FactBody) -> bool:
+    """Tell whether a fact of that number is on the log."""
+    return bool(facts.get(f"{fact.attempt}/{fact.job_id}", 0) >> fact.number & 1)
+
+
+def _requested(call_id: str, body: e.CallRequested, at: datetime) -> Call:
+    return Call(
+        call_id=call_id,
+        campaign_id=body.campaign_id,
+        to=body.to,
+        variables=body.variables,
+        body_hash=body.body_hash,
+        region=body.region,
+        zones=body.zones,
+        priority=body.priority,
+        not_after=body.not_after,
+        remember_until=body.remember_until,
+        requested_at=at,
+        phase=Phase.REQUESTED,
+        due=body.not_before or at,
+        consent_id=body.consent.id if body.consent else None,
+        consent_kind=body.consent.kind if body.consent else None,
+    )
+
+
+def _prepared(call: Call, body: e.CallPrepared, at: datetime) -> Call:
+    del at
+    return replace(
+        call,
+        phase=Phase.WAITING,
+        campaign_hash=body.campaign_hash,
+        rules=body.rules,
+        message=body.message,
+        variables=None,
+    )
+
+
+def _opened(call: Call, body: e.AttemptOpened, at: datetime) -> Call:
+    return replace(
+        call,
+        phase=Phase.OPENING,
+        openings=body.attempt,
+        openings_spent=call.openings_spent + 1,
+        attempt=Attempt(number=body.attempt, opened_at=at),
+    )
+
+
+def _of(call: Call) -> Attempt:
+    assert call.attempt is not None, "an event of an attempt follows its opening"
+    return call.attempt
+
+
+def _attempt(call: Call, phase: Phase | None = None, **changes: Any) -> Call:
+    return replace(call, phase=phase or call.phase, attempt=replace(_of(call), **changes))
+
+
+def _room_created(call: Call, body: e.RoomCreated, at: datetime) -> Call:
+    del body, at
+    if call.phase is not Phase.OPENING:
+        return _attempt(call, room_stands=True)
+    return _attempt(call, Phase.READY if _of(call).job_id else Phase.GATHERING, room_stands=True)
+
+
+def _agent_joined(call: Call, body: e.AgentJoined, at: datetime) -> Call:
+    phase = Phase.READY if call.phase is Phase.GATHERING else None
+    return _attempt(call, phase, job_id=body.job_id, ready_at=at)
+
+
+def _dial_started(call: Call, body: e.DialStarted, at: datetime) -> Call:
+    del body
+    return replace(_attempt(call, Phase.DIALING, dialed_at=at), dials=call.dials + 1)
+
+
+def _dial_withdrawn(call: Call, body: e.DialWithdrawn, at: datetime) -> Call:
+    del body, at
+    changed = _attempt(call, settled=True, withdrawn=True)
+    return replace(
+        changed, dials=call.dials - 1, openings_spent=call.openings_spent - 1, withdrawals=call.withdrawals + 1
+    )
+
+
+def _dial_failed(call: Call, body: e.DialFailed, at: datetime) -> Call:
+    del at
+    changed = _attempt(
+        call,
+        settled=True,
+        failed=body.outcome,
+        failed_by=body.attribution,
+        failed_sent=body.sent,
+        retry=body.retry,
+    )
+    return changed if body.sent else replace(changed, dials=call.dials - 1)
+
+
+def _answered(call: Call, body: e.CallAnswered, at: datetime) -> Call:
+    del body
+    phase = None if call.phase is Phase.FENCING else Phase.ANSWERED
+    return _attempt(call, phase, answered_at=at, settled=True)
+
+
+def _ringing(call: Call, body: e.CalleeRinging, at: datetime) -> Call:
+    del body
+    return _attempt(call, Phase.RINGING if call.phase is Phase.DIALING else None, ringing_at=at)
+
+
+def _fencing(call: Call, body: e.FenceStarted, at: datetime) -> Call:
+    return _attempt(call, Phase.FENCING, fencing_since=at, reason=body.reason)
+
+
+def _fenced(call: Call, body: e.FenceConfirmed, at: datetime) -> Call:
+    del body
+    return _attempt(call, fenced_at=at)
+
+
+def _retry(call: Call, body: e.RetryScheduled, at: datetime) -> Call:
+    del at
+    rang = body.outcome is not None
+    withdrawals = 0 if rang else call.withdrawals
+    return replace(call, phase=Phase.WAITING, due=body.not_before, attempt=None, withdrawals=withdrawals)
+
+
+def _cancelled(call: Call, body: e.CallCancelled, at: datetime) -> Call:
+    del body, at
+    return replace(call, cancelled=True)
+
+
+def _deferred(call: Call, body: e.CallDeferred, at: datetime) -> Call:
+    del at
+    return replace(call, due=max(call.due, body.not_before))
+
+
+def _unknown(call: Call, body: e.DialUnknown, at: datetime) -> Call:
+    del body, at
+    return _attempt(call, settled=True, failed=Outcome.UNKNOWN)
+
+
+_RULES: Final[dict[type[Any], Callable[[Call, Any, datetime], Call]]] = {
+    e.CallPrepared: _prepared,
+    e.CallDeferred: _deferred,
+    e.AttemptOpened: _opened,
+    e.RoomCreated: _room_created,
+    e.AgentJoined: _agent_joined,
+    e.DialStarted: _dial_started,
+    e.DialWithdrawn: _dial_withdrawn,
+    e.DialFailed: _dial_failed,
+    e.DialUnknown: _unknown,
+    e.CalleeRinging: _ringing,
+    e.CallAnswered: _answered,
+    e.FenceStarted: _fencing,
+    e.FenceConfirmed: _fenced,
+    e.RetryScheduled: _retry,
+    e.CallCancelled: _cancelled,
+}
+
+
+def _copied(call: Call, body: Copied, at: datetime) -> Call:
+    del at
+    fact = body.fact
+    changed = replace(call, facts=with_fact(call.facts, fact))
+    if call.attempt is None or call.attempt.number != fact.attempt:
+        return changed
+    match fact:
+        case f.NotificationDelivered():
+            return _attempt(changed, delivered=True)
+        case f.CalleeHungUp():
+            return _attempt(changed, hung_up=True)
+        case f.AgentApiFailed():
+            return _attempt(changed, agent_failed=True)
+        case f.AgentCrashed():
+            return _attempt(changed, agent_done=True)
+        case f.ConversationEnded():
+            return _attempt(changed, agent_done=True, unseen=not fact.callee_seen and not fact.gap)
+        case _:
+            return changed
