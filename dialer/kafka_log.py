@@ -29,13 +29,12 @@ FENCE_TIMEOUT_S: Final = 20.0
 RESTORE_STALL_S: Final = 15.0
 """Longest wait for the next record of a restore, which as a whole is as long as the snapshots are many."""
 CLOSE_TIMEOUT_S: Final = 2.0
-MARKERS_S: Final = 0.004
+MARKERS_S: Final = 0.002
 """Rest after a commit before the next: the broker still writes the markers, and aiokafka waits 20 ms when it is told
 so (`BACKOFF_OVERRIDE` in its sender)."""
 RESTORE_POLL_MS: Final = 10
 RESTORE_RECORDS_MAX: Final = 1000
 """Records taken between two yields to other work: about 5 ms."""
-RESTORE_FETCH_BYTES: Final = 8 * 1024 * 1024
 RESTORE_FETCH_WAIT_MS: Final = 10
 WRITTEN_TOPICS: Final = (EVENTS, CALLEES, KEYS, REJECTED, COMMANDS, STOPS)
 
@@ -91,7 +90,6 @@ class KafkaPartitionLog:
             f"dialer-restore-{self._partition}",
             read_committed=True,
             fetch_max_wait_ms=RESTORE_FETCH_WAIT_MS,
-            max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
         )
         try:
             async with self._or_lost("restore", FENCE_TIMEOUT_S):

@@ -15,12 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from projections.audit_names import LINES
+from projections.audit_names import LINES, Line
 from projections.logged import Logged, Raw, read
 from schemas.audit import AuditRecord, audit_type
 from schemas.codec import LOGGED, UPCASTERS, Unknown, decode_payload
 from schemas.envelope import Envelope, encode, header, headers_of, sequence_text
 from schemas.events import TERMINAL, CallRequested
+from schemas.values import Invalid
 
 ENDED_MAX: Final = 4096
 """Ended calls a partition remembers; a fact that comes after 4,096 later ends has no campaign and no request."""
@@ -71,7 +72,7 @@ class Trail:
     def take(self, record: Raw) -> list[AuditOut]:
         """Return the audit records of one event; an event gives all of its records at once.
 
-        Raises: Invalid for a record that is none of ours.
+        Raises: Invalid for a record that is none of ours, or whose content a later version wrote.
         """
         named = header(record.headers, "ce_type")
         if named is not None and named.decode() not in _OF_INTEREST:
@@ -79,12 +80,13 @@ class Trail:
         logged = read(record)
         payload = decode_payload(LOGGED, logged.envelope.type, logged.envelope.data)
         if isinstance(payload, Unknown):
+            if payload.type in _OF_INTEREST:
+                raise Invalid("data", "unknown_value")
             return []
         self._learn(logged, payload)
-        lines = LINES.get(payload.TYPE, ())
         outs = [
-            self._out(record, logged, index, line.name, payload, line.detail(payload))
-            for index, line in enumerate(lines)
+            self._out(logged, index, self._said(line, logged, payload))
+            for index, line in enumerate(LINES.get(payload.TYPE, ()))
         ]
         self._forget()
         return outs
@@ -104,28 +106,30 @@ class Trail:
     def _memory_from(self, after: int) -> int:
         return next(iter(self._ids.values())).offset if self._ids else after
 
-    def _out(self, record: Raw, logged: Logged, index: int, name: str, payload: Any, detail: dict[str, Any]) -> AuditOut:
-        assert record.key is not None, "every event has its callee's key"
+    def _said(self, line: Line, logged: Logged, payload: Any) -> AuditRecord:
         ids = self._ids.get(logged.call_id) if logged.call_id else None
+        return AuditRecord(
+            name=line.name,
+            callee_key=logged.key,
+            call_id=logged.call_id,
+            campaign_id=ids.campaign_id if ids else None,
+            request_id=ids.request_id if ids else None,
+            attempt=getattr(payload, "attempt", None),
+            detail=line.detail(payload),
+        )
+
+    def _out(self, logged: Logged, index: int, said: AuditRecord) -> AuditOut:
         envelope = Envelope(
-            type=audit_type(name),
+            type=audit_type(said.name),
             source=SOURCE,
-            id=f"{logged.envelope.id}/{name}",
+            id=f"{logged.envelope.id}/{said.name}",
             time=logged.at,
             subject=logged.envelope.subject,
             sequence=sequence_text(logged.sequence),
             causationid=logged.envelope.id,
             correlationid=logged.envelope.correlationid,
             traceparent=logged.envelope.traceparent,
-            data=AuditRecord(
-                name=name,
-                callee_key=record.key.decode(),
-                call_id=logged.call_id,
-                campaign_id=ids.campaign_id if ids else None,
-                request_id=ids.request_id if ids else None,
-                attempt=getattr(payload, "attempt", None),
-                detail=detail,
-            ),
+            data=said,
         )
         headers = [
             *headers_of(envelope),
@@ -133,7 +137,7 @@ class Trail:
             (SOURCE_INDEX, b"%d" % index),
             (MEMORY_FROM, b"%d" % self._memory_from(logged.offset + 1)),
         ]
-        return AuditOut(record.key, encode(envelope), headers)
+        return AuditOut(logged.key.encode(), encode(envelope), headers)
 
 
 def place_of(headers: Iterable[tuple[str, bytes]]) -> Place | None:
@@ -143,4 +147,5 @@ def place_of(headers: Iterable[tuple[str, bytes]]) -> Place | None:
     return Place(int(published), int(memory_from)) if published and memory_from else None
 
 
-_OF_INTEREST: Final = frozenset(LINES) | {cls.TYPE for cls in (CallRequested, *TERMINAL)} | frozenset(UPCASTERS)
+_LEARNT: Final[tuple[type[Any], ...]] = (CallRequested, *TERMINAL)
+_OF_INTEREST: Final = frozenset(LINES) | {cls.TYPE for cls in _LEARNT} | frozenset(UPCASTERS)

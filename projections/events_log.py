@@ -14,10 +14,10 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
 
 from projections.errors import KafkaLost, LogUnusable
+from projections.streams import STREAMS, Streams
 from runtime.clock import Clock
-from runtime.kafka import assigned_consumer
+from runtime.kafka import admin, assigned_consumer
 from runtime.logs import Log
-from schemas.topics import EVENTS
 
 LOST_S: Final = 60.0
 FETCH_BYTES_MAX: Final = 1024 * 1024
@@ -37,26 +37,26 @@ class Fetched:
 class EventsLog:
     """One reader; `start` it, `poll` it, `stop` it."""
 
-    def __init__(self, bootstrap: str, client_id: str, clock: Clock, partitions: int = EVENTS.partitions) -> None:
+    def __init__(self, bootstrap: str, client_id: str, clock: Clock, streams: Streams = STREAMS) -> None:
         self._bootstrap = bootstrap
+        self._topic = streams.events
         self._clock = clock
         self._consumer = assigned_consumer(
             bootstrap, client_id, read_committed=True, max_partition_fetch_bytes=FETCH_BYTES_MAX
         )
-        self._assignment = [TopicPartition(EVENTS.name, number) for number in range(partitions)]
+        self._assignment = [TopicPartition(streams.events, number) for number in range(streams.partitions)]
         self._read: dict[int, int] = {}
         self._answered_at = clock.monotonic()
 
     async def start(self, positions: Mapping[int, int]) -> None:
         """Connect and stand at these positions, at 0 where there is none. Raises: KafkaLost, LogUnusable."""
         try:
+            await self._check_topic()
             await self._consumer.start()
         except KafkaConnectionError:
-            await self._consumer.stop()
             raise KafkaLost(
                 f"Kafka at {self._bootstrap} does not answer; check that it runs, and KAFKA_BOOTSTRAP_SERVERS"
             ) from None
-        await self._check_topic()
         self._consumer.assign(self._assignment)
         self._seek(positions)  # At once: what is assigned and has no position is an error one loop later.
         await self._check_positions()
@@ -72,12 +72,16 @@ class EventsLog:
             self._consumer.seek(tp, self._read[tp.partition])
 
     async def _check_topic(self) -> None:
-        await self._consumer.topics()
-        partitions = self._consumer.partitions_for_topic(EVENTS.name)
-        if not partitions:
-            raise LogUnusable(f"the topic {EVENTS.name} is not there; `dialer topics` makes it")
-        if len(partitions) != len(self._assignment):
-            raise LogUnusable(f"{EVENTS.name} has {len(partitions)} partitions, {len(self._assignment)} are needed")
+        client = admin(self._bootstrap)
+        try:
+            await client.start()
+            found = (await client.describe_topics([self._topic]))[0]["partitions"]
+        finally:
+            await client.close()
+        if not found:
+            raise LogUnusable(f"the topic {self._topic} is not there; `dialer topics` makes it")
+        if len(found) != len(self._assignment):
+            raise LogUnusable(f"{self._topic} has {len(found)} partitions, {len(self._assignment)} are needed")
 
     async def _check_positions(self) -> None:
         starts = await self._consumer.beginning_offsets(self._assignment)
@@ -86,7 +90,7 @@ class EventsLog:
             position = self._read[tp.partition]
             if not starts[tp] <= position <= ends[tp]:
                 raise LogUnusable(
-                    f"{EVENTS.name} partition {tp.partition} holds {starts[tp]} to {ends[tp]}, the read model stands "
+                    f"{self._topic} partition {tp.partition} holds {starts[tp]} to {ends[tp]}, the read model stands "
                     f"at {position}: this is not the log it was made from; move the database away and start again"
                 )
 
@@ -95,7 +99,7 @@ class EventsLog:
         try:
             batch = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=records_max)
         except OffsetOutOfRangeError as error:
-            raise LogUnusable(f"{EVENTS.name} was cut while it was read: {error}") from None
+            raise LogUnusable(f"{self._topic} was cut while it was read: {error}") from None
         records: list[ConsumerRecord] = []
         moves: dict[int, tuple[int, int]] = {}
         for tp, found in batch.items():

@@ -36,6 +36,8 @@ class Logged:
 
     partition: int
     offset: int
+    key: str
+    """The callee's."""
     envelope: Envelope
     at: datetime
     sequence: int
@@ -56,9 +58,12 @@ def read(record: Raw) -> Logged:
 
     Raises: Invalid for a record that is none of ours.
     """
+    if record.key is None:
+        raise Invalid("key", "missing")
     envelope = decode(record.value, record.headers)
     sequence = envelope.sequence
     if sequence is None or not sequence.isdecimal():
         raise Invalid("sequence", "missing")
     at = envelope.time or datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    return Logged(record.partition, record.offset, envelope, at, int(sequence), call_of(envelope.subject))
+    key = record.key.decode("ascii", "replace")
+    return Logged(record.partition, record.offset, key, envelope, at, int(sequence), call_of(envelope.subject))

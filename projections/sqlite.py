@@ -25,6 +25,20 @@ from schemas.responses import CallView, EventView
 BUSY_TIMEOUT_S: Final = 30.0
 """How long a transaction waits for another process's (a rebuild's) to end; each of them is one batch long."""
 MEMORY: Final = ":memory:"
+_OUTSIDE: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""Primary result codes of failures from outside; any other is a bug of ours."""
 T = TypeVar("T")
 
 
@@ -107,8 +121,8 @@ class SqliteStore:
         return await self._writing(lambda: self._calls(side, wanted))
 
     def _calls(self, side: Side, wanted: str) -> dict[str, CallView]:
-        select = tables.SELECT_CALLS.format(g=self._generation(self.db, ModelName.CALL_STATUS, side))
-        rows = self.db.execute(select + " WHERE call_id IN (SELECT value FROM json_each(?))", (wanted,))
+        select = tables.SELECT_CALLS_BY_ID.format(g=self._generation(self.db, ModelName.CALL_STATUS, side))
+        rows = self.db.execute(select, (wanted,))
         return {row[0]: tables.call_view(row) for row in rows}
 
     async def write(self, side: Side, change: Change) -> None:
@@ -121,8 +135,10 @@ class SqliteStore:
             stands = self._positions(change.model, generation)
             if any(stands.get(partition, 0) != start for partition, (start, _) in change.moves.items()):
                 raise Superseded
-            db.executemany(tables.UPSERT_CALL.format(g=generation), map(tables.call_row, change.calls))
-            db.executemany(tables.INSERT_EVENT.format(g=generation), map(tables.event_row, change.events))
+            if change.calls:
+                db.executemany(tables.UPSERT_CALL.format(g=generation), map(tables.call_row, change.calls))
+            if change.events:
+                db.executemany(tables.INSERT_EVENT.format(g=generation), map(tables.event_row, change.events))
             moved = [(change.model.value, generation, p, end) for p, (_, end) in change.moves.items()]
             db.executemany(tables.UPSERT_POSITION, moved)
 
@@ -193,7 +209,8 @@ class SqliteStore:
 
     @staticmethod
     def _generation(db: sqlite3.Connection, model: ModelName, side: Side) -> int:
-        generation: int = db.execute(f"SELECT {side.value} FROM models WHERE model = ?", (model.value,)).fetchone()[0]
+        live, following = db.execute("SELECT live, next FROM models WHERE model = ?", (model.value,)).fetchone()
+        generation: int = live if side is Side.LIVE else following
         return generation
 
     def _positions(self, model: ModelName, generation: int) -> dict[int, int]:
@@ -229,4 +246,6 @@ class SqliteStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
         except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in _OUTSIDE:
+                raise
             raise StoreUnusable(f"SQLite at {self._path}: {error}; check the disk and DIALER_STORE_PATH") from error

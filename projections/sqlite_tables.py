@@ -53,13 +53,12 @@ CREATE TABLE timeline_{g} (
 _MAKING: Final = {ModelName.CALL_STATUS: _CALL_STATUS, ModelName.TIMELINE: _TIMELINE}
 
 SELECT_CALLS: Final = f"SELECT {', '.join(_COLUMNS)} FROM call_status_{{g}}"  # noqa: S608
+SELECT_CALLS_BY_ID: Final = SELECT_CALLS + " WHERE call_id IN (SELECT value FROM json_each(?))"  # noqa: S608
 UPSERT_CALL: Final = (
     f"INSERT INTO call_status_{{g}} ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
     f"ON CONFLICT (call_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _COLUMNS[1:])}"
 )
-SELECT_TIMELINE: Final = (
-    "SELECT sequence, at_us, type, source, id, cause, data FROM timeline_{g} WHERE call_id = ? ORDER BY sequence LIMIT ?"
-)
+SELECT_TIMELINE: Final = "SELECT sequence, at_us, type, source, id, cause, data FROM timeline_{g} WHERE call_id = ? ORDER BY sequence LIMIT ?"
 INSERT_EVENT: Final = "INSERT OR IGNORE INTO timeline_{g} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 SELECT_POSITIONS: Final = "SELECT partition, position FROM positions WHERE model = ? AND generation = ?"
 UPSERT_POSITION: Final = (

@@ -20,7 +20,9 @@ from rehearsal.process_spec import ProcessSpec
 
 NAME: Final = "livekit"
 READY_TIMEOUT_S: Final = 30.0
-STOP_TIMEOUT_S: Final = 10.0
+STOP_TIMEOUT_S: Final = 3.0
+"""Then SIGKILL: it keeps nothing on disk, but waits for participants to leave, and loses a SIGTERM that comes in the
+100 ms after its port opens (pkg/service/server.go, Start and Stop)."""
 SECRET_LENGTH_MIN: Final = 32
 EMPTY_TIMEOUT_S: Final = 300
 DEPARTURE_TIMEOUT_S: Final = 20
@@ -116,8 +118,9 @@ def server_spec(server: LiveKitServer) -> ProcessSpec:
 async def is_answering(server: LiveKitServer) -> bool:
     """Tell whether the server is healthy and its API takes our key.
 
-    `/` answers 406 until the node has told its first statistics, which is what agent workers and rooms wait for:
-    registering earlier fails with "could not find any available nodes".
+    `/` answers 406 while the node is not one that rooms and workers may be placed on ("could not find any available
+    nodes"). Tried, 4 of 4: a worker that registers the moment this holds is offered its first job, so nobody has to
+    wait the 2 s of reference/livekit.md on top.
     """
     token = api.AccessToken(server.api_key, server.api_secret).with_grants(api.VideoGrants(room_list=True)).to_jwt()
     timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S)

@@ -114,7 +114,7 @@ class Leg:
         except (rtc.ConnectError, TimeoutError) as error:
             raise JoinRefusedError from error
         # No queue: a silent phone then costs no timer; whoever speaks keeps the pace himself.
-        self._source = rtc.AudioSource(_VOICE_RATE, 1, queue_size_ms=0)
+        self._source = rtc.AudioSource(_VOICE_RATE, 1, queue_size_ms=1_000)
         track = rtc.LocalAudioTrack.create_audio_track("phone", self._source)
         publish = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=True, red=False)
         await self._room.local_participant.publish_track(track, publish)

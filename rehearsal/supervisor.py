@@ -113,10 +113,7 @@ class Supervisor:
         return self._processes[name].restarts
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal to a process itself, as the outside world would, and return its pid. It will be restarted.
-
-        Raises: ProcessLookupError when it is not running.
-        """
+        """Send a signal to the process itself, and return its pid. Raises: ProcessLookupError when it is not running."""
         pid = self.pid(name)
         if not pid:
             raise ProcessLookupError(f"{name} is not running")
@@ -147,6 +144,9 @@ class Supervisor:
         """Return where a process's output goes."""
         return self.run_dir / "logs" / f"{name}.log"
 
+    def _pid_file(self, name: str) -> Path:
+        return self.run_dir / "pids" / f"{name}.pid"
+
     async def _start_one(self, spec: ProcessSpec) -> None:
         if self._stopping:
             raise NotReady(f"{spec.name} was not started: the supervisor is stopping")
@@ -158,10 +158,9 @@ class Supervisor:
         entry.keeper = asyncio.create_task(self._keep(entry), name=f"keep {spec.name}")
 
     def _why_not_ready(self, entry: _Supervised) -> str:
-        spec, process = entry.spec, entry.process
-        assert process is not None
-        ended = process.returncode is not None
-        how = f"ended with {process.returncode}" if ended else f"is not ready after {spec.ready_timeout_s:g} s"
+        spec = entry.spec
+        code = entry.process.returncode if entry.process else None
+        how = f"is not ready after {spec.ready_timeout_s:g} s" if code is None else f"ended with {code}"
         log = self.log_path(spec.name)
         return f"{spec.name} {how}; the end of {log}:\n{log_tail(log)}"
 
@@ -197,9 +196,6 @@ class Supervisor:
             )
         assert self._watcher.stdin is not None
         return self._watcher.stdin
-
-    def _pid_file(self, name: str) -> Path:
-        return self.run_dir / "pids" / f"{name}.pid"
 
     async def _becomes_ready(self, entry: _Supervised) -> bool:
         assert entry.process is not None

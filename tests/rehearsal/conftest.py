@@ -82,10 +82,10 @@ def livekit_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(10)
 
 
-async def until(look: Callable[[], T | None], what: str, timeout_s: float = FACT_S) -> T:
+async def until(look: Callable[[], T], what: str, timeout_s: float = FACT_S) -> T:
     """Wait for a fact."""
     deadline = time.monotonic() + timeout_s
-    while (fact := look()) is None or fact is False:
+    while not (fact := look()):
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         await asyncio.sleep(0.02)
     return fact

@@ -209,17 +209,16 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from rehearsal.supervisor import ProcessSpec, Supervisor
 from rehearsal.detached import announce_ready
+from rehearsal.stop_signals import cancel_on_signals
 
 async def main():
-    import signal
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    cancel_on_signals()
     run_dir = Path(sys.argv[2])
     async with Supervisor(run_dir) as supervisor:
         code = sys.argv[3]
         await supervisor.start([ProcessSpec(name="forking", argv=[sys.executable, "-c", code, str(run_dir / "grandchild")])])
         announce_ready(run_dir)
-        await stopped.wait()
+        await asyncio.Event().wait()
 
 asyncio.run(main())
 """
@@ -244,6 +243,19 @@ async def test_nothing_outlives_a_killed_supervisor(tmp_path):
     process.kill()
     process.wait()
     await until(lambda: not alive(child) and not alive(grandchild))
+
+
+async def test_ctrl_c_reaches_the_supervisor_only_and_it_stops_the_rest_itself(tmp_path):
+    """SIGINT to the whole foreground group, twice as the impatient do: children get SIGTERM, nothing is left."""
+    process = await asyncio.to_thread(subprocess.Popen, supervising(tmp_path), start_new_session=True)
+    child, grandchild = await family(tmp_path)
+    await until((tmp_path / "ready").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
+    assert await asyncio.to_thread(process.wait, TIMEOUT_S) != 0
+    assert not alive(child)
+    assert not alive(grandchild)
+    assert list((tmp_path / "pids").iterdir()) == []
 
 
 async def test_a_detached_supervisor_starts_once_and_stops_with_its_children(tmp_path):

@@ -1,0 +1,149 @@
+"""One job: an attempt's agent, in a process of its own, from its brief to its last word.
+
+The brief is opened, the message synthesised and the track published before readiness is said; the last word and the
+hang-up are in `session_ended`, which runs however the job ends (reference/livekit.md 1.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+from livekit import api, rtc
+from livekit.agents import AutoSubscribe, JobContext, JobProcess
+from livekit.rtc.participant import PublishTrackError
+
+from agent import one_way
+from agent.brief import CALL_TYPES_BUILT, BriefRefused, open_brief, socket_path
+from agent.leg import Leg
+from agent.one_way import Reason
+from agent.reporter import Reporter
+from agent.speech import SpeechFailed, synthesize
+from agent.voice import Voice
+from agent.wire import Hello
+from runtime.clock import SystemClock
+from runtime.logs import Log
+from runtime.settings import Settings, read_settings
+from schemas.brief import Brief
+from schemas.facts import AgentApiFailed, ConversationEnded
+
+CONNECT_TIMEOUT_S: Final = 20.0
+RENEW_EVERY_S: Final = 2.0
+LAST_WORD_TIMEOUT_S: Final = 10.0
+HANG_UP_TIMEOUT_S: Final = 5.0
+HANG_UP_PAUSES_S: Final = (0.0, 0.5, 1.0)
+_CONVERSATION: Final = "conversation"
+
+log = Log("agent.job")
+
+
+@dataclass(slots=True, kw_only=True)
+class Conversation:
+    """What `session_ended` must know."""
+
+    brief: Brief
+    leg: Leg
+    reporter: Reporter
+    reason: Reason = "failed"
+
+
+def warm_up(process: JobProcess) -> None:
+    """Make an idle process ready: settings read, the native runtime started, so that no job pays for it."""
+    process.userdata["settings"] = read_settings(os.environ)
+    rtc.AudioResampler(48_000, 24_000)
+
+
+async def entrypoint(ctx: JobContext) -> None:
+    """Work on one attempt. LiveKit calls this in a warm process."""
+    settings: Settings = ctx.proc.userdata["settings"]
+    try:
+        brief = open_brief(ctx.job.metadata, ctx.job.room.name, settings)
+    except BriefRefused as refused:
+        log.alarm("a brief was refused", rule=str(refused), job_id=ctx.job.id)
+        ctx.shutdown("brief refused")
+        return
+    hello = Hello(call_id=brief.call_id, attempt=brief.attempt, job_id=ctx.job.id)
+    reporter = await Reporter.connect(socket_path(), hello, SystemClock())
+    leg = Leg(ctx.room, brief.callee_identity, reporter.say)
+    conversation = Conversation(brief=brief, leg=leg, reporter=reporter)
+    ctx.proc.userdata[_CONVERSATION] = conversation
+    try:
+        conversation.reason = await _converse(ctx, conversation, settings)
+    finally:
+        ctx.shutdown("the conversation is over")
+
+
+async def _converse(ctx: JobContext, conversation: Conversation, settings: Settings) -> Reason:
+    brief, leg, reporter = conversation.brief, conversation.leg, conversation.reporter
+    if brief.type not in CALL_TYPES_BUILT:
+        log.alarm("a call type is not built", call_id=brief.call_id, attempt=brief.attempt)
+        return "failed"
+    speaking = asyncio.create_task(synthesize(brief.message, brief.language, settings), name="synthesize")
+    try:
+        voice = await _join(ctx, leg)
+        message = await speaking
+    except (rtc.ConnectError, PublishTrackError, TimeoutError) as error:
+        log.warning("the room cannot be joined", why=type(error).__name__, call_id=brief.call_id, attempt=brief.attempt)
+        return "failed"
+    except SpeechFailed as failure:
+        log.warning("speech failed", code=failure.code, call_id=brief.call_id, attempt=brief.attempt)
+        reporter.say(AgentApiFailed, service="speak", code=failure.code)
+        return "failed"
+    finally:
+        speaking.cancel()
+    reporter.ready()
+    renewing = asyncio.create_task(_renew(reporter), name="renew")
+    try:
+        return await one_way.run(brief, leg, voice, message, reporter)
+    finally:
+        renewing.cancel()
+
+
+async def _join(ctx: JobContext, leg: Leg) -> Voice:
+    """Be in the room, the track published. Raises: ConnectError, PublishTrackError, TimeoutError."""
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        # rtc_config: relay-only TURN comes here with its credentials (S3); until then the worker refuses `relay`.
+        await ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE, rtc_config=None)
+        leg.watch()
+        return await Voice.publish(ctx.room)
+
+
+async def _renew(reporter: Reporter) -> None:
+    while True:
+        await asyncio.sleep(RENEW_EVERY_S)
+        reporter.renew()
+
+
+async def session_ended(ctx: JobContext) -> None:
+    """Hang up on whoever is still there, say the last word, and wait until Kafka has it."""
+    conversation: Conversation | None = ctx.proc.userdata.get(_CONVERSATION)
+    if conversation is None:
+        return
+    brief, leg, reporter = conversation.brief, conversation.leg, conversation.reporter
+    if leg.present and not await hang_up(ctx):
+        log.alarm("a hang-up failed", call_id=brief.call_id, attempt=brief.attempt)
+    reporter.last_word(ConversationEnded, reason=conversation.reason, callee_seen=leg.seen.is_set(), gap=leg.gap)
+    if not await reporter.settled(LAST_WORD_TIMEOUT_S):
+        log.warning("facts wait for Kafka", call_id=brief.call_id, attempt=brief.attempt)
+    await reporter.goodbye()
+    log.info("job done", call_id=brief.call_id, attempt=brief.attempt, reason=conversation.reason)
+
+
+async def hang_up(ctx: JobContext) -> bool:
+    """Delete the room, which ends the callee's leg; a room that is gone is a success. False when no try was answered."""
+    for pause_s in HANG_UP_PAUSES_S:
+        await asyncio.sleep(pause_s)
+        try:
+            async with asyncio.timeout(HANG_UP_TIMEOUT_S):
+                await ctx.api.room.delete_room(api.DeleteRoomRequest(room=ctx.job.room.name))
+        except api.TwirpError as error:
+            if error.code == api.TwirpErrorCode.NOT_FOUND:
+                return True
+        except (aiohttp.ClientError, TimeoutError):
+            continue
+        else:
+            return True
+    return False

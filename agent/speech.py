@@ -1,0 +1,116 @@
+"""Synthesis: the whole message as PCM before anybody is rung, by livekit-plugins-deepgram.
+
+The WebSocket form is used: it takes text word by word, so that no limit on one request's length applies, and its
+`Flushed` proves that the audio is whole. Source: developers.deepgram.com, text-to-speech; reference/livekit.md 3.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+from livekit.agents import APIConnectOptions, APIError, APIStatusError, APITimeoutError
+from livekit.plugins import deepgram
+
+from runtime.settings import Settings
+
+SAMPLE_RATE: Final = 24_000
+SAMPLE_BYTES: Final = 2
+ANSWER_TIMEOUT_S: Final = 5.0
+"""The longest silence of the service, connecting included."""
+TRIES: Final = 3
+RETRY_PAUSE_S: Final = 0.3
+SYNTHESIS_TIMEOUT_S: Final = 16.0
+"""All tries together: below the dialer's own wait for a ready agent, so that it hears why."""
+AUDIO_MAX_S: Final = 900
+VOICES: Final = {"en": "aura-2-andromeda-en", "es": "aura-2-celeste-es"}
+"""Deepgram's voice for a language (the part of the tag before the hyphen)."""
+
+
+class SpeechFailed(Exception):
+    """The service did not speak: `code` says how, and never what."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A message as sound: 16 bit, mono, at `SAMPLE_RATE`."""
+
+    pcm: bytes
+
+    @property
+    def duration_ms(self) -> int:
+        """Return how long it lasts."""
+        return len(self.pcm) * 1000 // (SAMPLE_RATE * SAMPLE_BYTES)
+
+
+async def synthesize(text: str, language: str, settings: Settings) -> Spoken:
+    """Speak a text, with a bounded number of tries. Raises: SpeechFailed."""
+    voice = VOICES.get(language.partition("-")[0])
+    if voice is None:
+        raise SpeechFailed("no_voice")
+    failure = SpeechFailed("timeout")
+    try:
+        async with asyncio.timeout(SYNTHESIS_TIMEOUT_S):
+            for last in range(1, TRIES + 1):
+                try:
+                    return await _speak(text, voice, settings)
+                except SpeechFailed as error:
+                    failure = error
+                    if last < TRIES:
+                        await asyncio.sleep(RETRY_PAUSE_S)
+    except TimeoutError:
+        pass
+    raise failure
+
+
+async def _speak(text: str, voice: str, settings: Settings) -> Spoken:
+    pcm = bytearray()
+    try:
+        async with _service(voice, settings) as tts:
+            # One try at a time and none of the library's own: its warning about a retry quotes the text.
+            options = APIConnectOptions(max_retry=0, timeout=ANSWER_TIMEOUT_S)
+            async with tts.stream(conn_options=options) as stream:
+                stream.push_text(text)
+                stream.end_input()
+                async for piece in stream:
+                    pcm += piece.frame.data.cast("B")
+                    if len(pcm) > AUDIO_MAX_S * SAMPLE_RATE * SAMPLE_BYTES:
+                        raise SpeechFailed("too_long")
+    except APIError as error:
+        raise SpeechFailed(_code(error)) from None  # its text may quote the message
+    if not pcm:
+        raise SpeechFailed("no_audio")
+    return Spoken(bytes(pcm))
+
+
+@contextlib.asynccontextmanager
+async def _service(voice: str, settings: Settings) -> AsyncIterator[deepgram.TTS]:
+    async with aiohttp.ClientSession() as http:
+        tts = deepgram.TTS(
+            model=voice,
+            encoding="linear16",
+            sample_rate=SAMPLE_RATE,
+            api_key=settings.deepgram_api_key.reveal() or "none",
+            base_url=settings.speak_url,
+            http_session=http,
+        )
+        try:
+            yield tts
+        finally:
+            await tts.aclose()
+
+
+def _code(error: APIError) -> str:
+    if isinstance(error, APIStatusError):
+        return f"status_{error.status_code}"
+    if isinstance(error, APITimeoutError):
+        return "timeout"
+    return "connection" if error.retryable else "refused"

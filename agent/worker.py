@@ -1,0 +1,183 @@
+"""The worker's parent process: LiveKit's agent server, and the shipper of its jobs' facts.
+
+It takes jobs by count and not by the machine's load, since LiveKit's own measure refuses the second job of a burst
+(reference/livekit.md 1.4, 9). Jobs are processes; the thread executor panics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import prometheus_client
+from aiokafka.errors import KafkaError
+from livekit.agents import AgentServer, JobExecutorType
+
+from agent import job
+from agent.shipper import Shipper
+from agent.sink import KafkaSink
+from agent.wire import SOCKET_VARIABLE
+from runtime.clock import SystemClock
+from runtime.logs import Log
+from runtime.metrics import REGISTRY
+from runtime.settings import Settings, SettingsError, brief_keys, required
+
+LOAD_FULL: Final = 0.69
+"""The load we call full: livekit-server gives nothing to a worker at 0.7 (pkg/service/agentservice.go)."""
+DRAIN_TIMEOUT_S: Final = 720
+"""SIGTERM: how long running calls may take to end; the longest call of the default campaign, its ring and some grace."""
+FACTS_TIMEOUT_S: Final = 10.0
+SESSION_END_TIMEOUT_S: Final = 45.0
+PROCESS_START_TIMEOUT_S: Final = 30.0
+REGISTER_TRIES: Final = 16
+JOB_MEMORY_WARN_MB: Final = 300
+SOCKET_PATH_MAX: Final = 100
+"""Bytes of a Unix socket's path (108 in Linux), with some room."""
+REFUSED_VARIABLES: Final = {
+    "LIVEKIT_DEV_MODE": "it turns on services of LiveKit Cloud",
+    "LIVEKIT_AGENT_NAME_OVERRIDE": "the name is DIALER_AGENT_NAME",
+    "LIVEKIT_WORKER_TOKEN": "it turns off counting jobs",
+}
+
+log = Log("agent.worker")
+
+
+class WorkerFailed(Exception):
+    """The worker cannot go on: one line for the operator; a supervisor starts it again."""
+
+
+class CountingServer(AgentServer):
+    """An agent server that is full when its jobs are, and not before."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            job_executor_type=JobExecutorType.PROCESS,
+            load_threshold=LOAD_FULL,
+            load_fnc=self.load,
+            job_memory_warn_mb=JOB_MEMORY_WARN_MB,
+            drain_timeout=DRAIN_TIMEOUT_S,
+            num_idle_processes=settings.agent_idle_processes,
+            session_end_timeout=SESSION_END_TIMEOUT_S,
+            initialize_process_timeout=PROCESS_START_TIMEOUT_S,
+            max_retry=REGISTER_TRIES,
+            ws_url=settings.livekit_url,
+            api_key=settings.livekit_api_key,
+            api_secret=settings.livekit_api_secret.reveal(),
+            host=settings.agent_host,
+            port=settings.agent_port,
+            http_proxy=None,
+            setup_fnc=job.warm_up,
+            preload_modules=["agent.job"],
+            prometheus_port=settings.metrics_port or None,
+        )
+        self._jobs_max = settings.agent_jobs_max
+        self.rtc_session(job.entrypoint, agent_name=settings.agent_name, on_session_end=job.session_ended)
+
+    def load(self) -> float:
+        """Return the share of the jobs that this worker may take, as LiveKit's load."""
+        return self._load_of(len(self.active_jobs))
+
+    def _load_of(self, jobs: int) -> float:
+        return LOAD_FULL * min(jobs, self._jobs_max) / self._jobs_max
+
+    def _get_effective_load(self) -> float:
+        # livekit-agents 1.8.9 takes an idle worker as full after `num_idle_processes` answers of one burst.
+        return self._load_of(len(self.active_jobs) + self._reserved_slots)
+
+
+def check(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Refuse to start with what cannot work. Raises: SettingsError."""
+    for name, why in REFUSED_VARIABLES.items():
+        if environment.get(name):
+            raise SettingsError(f"{name} is set; unset it: {why}")
+    if not settings.livekit_api_key:
+        raise SettingsError("LIVEKIT_API_KEY is not set; give the key of your LiveKit server")
+    required(settings.livekit_api_secret, "LIVEKIT_API_SECRET")
+    brief_keys(settings.brief_key)
+    if settings.ice_transport == "relay":
+        raise SettingsError("DIALER_ICE_TRANSPORT=relay is not built yet; only `all` is")
+    if settings.ice_transport != "all":
+        raise SettingsError("DIALER_ICE_TRANSPORT must be `all`")
+    if settings.agent_idle_processes < 0:
+        raise SettingsError("DIALER_AGENT_IDLE_PROCESSES must be 0 or more")
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; the second signal ends the calls. Raises: WorkerFailed."""
+    stops = _signals()
+    sink = KafkaSink(settings.kafka_bootstrap, "dialer-agent")
+    try:
+        await sink.start()
+    except KafkaError as error:
+        raise WorkerFailed(f"Kafka does not answer ({type(error).__name__}); check KAFKA_BOOTSTRAP_SERVERS") from None
+    shipper = Shipper(sink, SystemClock())
+    try:
+        async with _socket(shipper):
+            await _serve(CountingServer(settings), stops)
+            await shipper.close(FACTS_TIMEOUT_S)
+    finally:
+        await sink.stop()
+
+
+async def _serve(server: CountingServer, stops: asyncio.Queue[None]) -> None:
+    os.environ["LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"] = "0"  # a one-way call needs no local model: 27 MB, not 50
+    prometheus_client.REGISTRY.register(REGISTRY)
+    serving = asyncio.create_task(server.run(devmode=False), name="server")
+    stopping = asyncio.create_task(stops.get(), name="stop")
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            failure = serving.exception()
+            raise WorkerFailed(f"LiveKit's agent server ended ({failure}); check LIVEKIT_URL and its keys") from failure
+        await _drain(server, stops)
+    finally:
+        stopping.cancel()
+        await server.aclose()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def _drain(server: CountingServer, stops: asyncio.Queue[None]) -> None:
+    log.info("draining", jobs=len(server.active_jobs))
+    draining = asyncio.create_task(server.drain(timeout=DRAIN_TIMEOUT_S), name="drain")
+    again = asyncio.create_task(stops.get(), name="stop again")
+    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (draining, again):
+        task.cancel()
+    await asyncio.gather(draining, again, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _socket(shipper: Shipper) -> AsyncIterator[None]:
+    """Listen in a private directory (mode 0700) and name the socket to all job processes to come."""
+    directory = tempfile.mkdtemp(prefix="dialer-agent-")
+    if len(directory) > SOCKET_PATH_MAX:
+        shutil.rmtree(directory)
+        directory = tempfile.mkdtemp(prefix="dialer-agent-", dir="/tmp")
+    path = str(Path(directory) / "facts")
+    try:
+        await shipper.start(path)
+        os.environ[SOCKET_VARIABLE] = path
+        yield
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _signals() -> asyncio.Queue[None]:
+    stops: asyncio.Queue[None] = asyncio.Queue(2)
+
+    def stop() -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            stops.put_nowait(None)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stops

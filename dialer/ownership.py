@@ -1,0 +1,412 @@
+"""One ownership of one partition: restore, then turn after turn: take inputs, decide, commit, act.
+
+Guarantees:
+
+1. State in memory becomes current, and effects run, only after the commit's answer (commit, then act).
+2. Any error or missing answer of the log ends this ownership; nothing of its memory is used afterwards.
+3. Stops are taken before everything else in every turn, and a turn ends early when one waits.
+4. A record below the position is dropped: inputs are taken exactly once, whatever the feed hands out.
+
+Source: design §5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from dialer.agents import Agents
+from dialer.callee import inputs as i
+from dialer.callee.owed import Adopt, Effect, deadline, outstanding, owed
+from dialer.callee.state import Callee, is_forgettable
+from dialer.callee.step import step
+from dialer.campaigns import Campaigns
+from dialer.data_keys import DataKeys
+from dialer.log import PartitionLog, Record, Restored
+from dialer.records import (
+    RawRecord,
+    UndecodableSnapshot,
+    decode_offsets,
+    decode_snapshot,
+    encode_snapshot,
+    event_record,
+    forwarded,
+    has_open_calls,
+    offsets_record,
+    rejection,
+)
+from dialer.timers import Timers
+from dialer.translate import Forward, Given, Ignored, Renewed, Translator
+from runtime import metrics
+from runtime.clock import Clock
+from runtime.logs import Log
+from runtime.seal import MasterKey
+from schemas import topics
+from schemas.observations import DialOutcome
+from schemas.steps import Step
+from schemas.values import Invalid, attempt_id
+
+SLICE_S: Final = 0.005
+"""Work goes on for so long at most before other work gets a turn."""
+TURN_S: Final = 0.1
+"""A turn's own work, after which it commits; with stops waiting it ends at the next slice."""
+POSITIONS_IDLE_S: Final = 5.0
+"""Positions alone (renewals, hints) are committed this late: nothing hangs on them."""
+REJECTED_FIELDS: Final = {"conflict": "request_id", "too_many": "to"}
+
+log = Log("dialer.ownership")
+
+
+class Effects(Protocol):
+    """What runs the effects of one ownership (dialer/effector.py)."""
+
+    def align(self, callee: Callee, wanted: frozenset[Effect], decided_at: float) -> None:
+        """Start what is newly owed for this callee, withdraw what is owed no longer."""
+        ...
+
+    def holds_slot(self, call_id: str) -> bool:
+        """Tell whether a granted slot is still held: a grant may have been given back since."""
+        ...
+
+    def close(self) -> None:
+        """Withdraw what has not been sent; outcomes of what was sent are still delivered."""
+        ...
+
+    def orphaned(self, call_id: str, outcome: DialOutcome) -> None:
+        """Deliver an outcome that this ownership did not live to commit."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What every ownership of a process shares."""
+
+    clock: Clock
+    pepper: bytes
+    master: MasterKey
+    memory: timedelta
+    campaigns: Campaigns
+    batch_max: int
+    inbox_max: int
+    effects: Callable[[Ownership], Effects]
+
+
+class PositionLost(Exception):
+    """Snapshots without `$offsets`, or `$offsets` below a topic's start: never guessed at, somebody must look."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one turn has decided so far."""
+
+    now: datetime
+    began: float
+    records: list[Record] = field(default_factory=list)
+    changed: dict[str, Callee] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+    positions: dict[str, int] = field(default_factory=dict)
+    outcomes: list[str] = field(default_factory=list)
+    stops: int = 0
+    inputs: int = 0
+
+
+class Ownership:
+    """The state of one partition while it is ours, and its turns."""
+
+    def __init__(self, partition: int, partition_log: PartitionLog, parts: Parts) -> None:
+        self.partition = partition
+        self.alive = True
+        self.agents = Agents(parts.clock)
+        self.keys = DataKeys(partition, parts.master, parts.clock)
+        self.positions: dict[str, int] = {}
+        self._log, self._parts, self._clock = partition_log, parts, parts.clock
+        self._translator = Translator(partition, parts.pepper, parts.memory, self.keys, parts.campaigns, parts.clock)
+        self._callees: dict[str, Callee | bytes] = {}
+        self._parked: set[str] = set()
+        self._adopted: set[tuple[str, int]] = set()
+        self._timers = Timers()
+        self._stops: deque[RawRecord] = deque()
+        self._stops_open = 0
+        self._inputs: deque[tuple[str, i.AnyInput]] = deque()
+        self._records: deque[RawRecord] = deque()
+        self._outcomes: dict[str, i.Dialled] = {}
+        """Outcomes that were handed over and are not committed yet."""
+        self._wake = asyncio.Event()
+        self._space = asyncio.Event()
+        self._space.set()
+        self._committed_at = 0.0
+        self._effects = parts.effects(self)
+
+    # ---- what comes in -------------------------------------------------------------------------------------------
+
+    def offer(self, callee_key: str, given: i.AnyInput) -> bool:
+        """Hand an input over in process; False where this ownership is over."""
+        if self.alive:
+            self._inputs.append((callee_key, given))
+            self._wake.set()
+        return self.alive
+
+    def offer_outcome(self, callee_key: str, call_id: str, outcome: DialOutcome) -> None:
+        """Hand a dial's outcome over; it is delivered another way should this ownership end before it is committed."""
+        given = i.Dialled(
+            id=f"dial/{attempt_id(call_id, outcome.attempt)}",
+            at=self._clock.now(),
+            call_id=call_id,
+            attempt=outcome.attempt,
+            outcome=outcome,
+        )
+        if self.offer(callee_key, given):
+            self._outcomes[given.id] = given
+        else:
+            self._effects.orphaned(call_id, outcome)
+
+    def offer_stops(self, records: Sequence[RawRecord]) -> None:
+        """Hand over stops, in order."""
+        self._stops.extend(records)
+        self._stops_open += len(records)
+        self._wake.set()
+
+    async def offer_records(self, records: Sequence[RawRecord]) -> None:
+        """Hand over records of commands and observations, waiting while too many wait already."""
+        while self.alive and len(self._records) >= self._parts.inbox_max:
+            self._space.clear()
+            await self._space.wait()
+        if self.alive:
+            self._records.extend(records)
+            self._wake.set()
+
+    def stops_open(self) -> int:
+        """Return how many stops were handed over and are not committed yet."""
+        return self._stops_open
+
+    def committed(self, callee_key: str) -> Callee | None:
+        """Return a callee as it was last committed, where it has open calls."""
+        callee = self._callees.get(callee_key)
+        return callee if isinstance(callee, Callee) else None
+
+    # ---- take-over -----------------------------------------------------------------------------------------------
+
+    async def take_over(self) -> None:
+        """Fence, restore, decode what is live. Raises: OwnershipLost, PositionLost."""
+        await self._log.fence()
+        self._clock.passing(Step.TAKEOVER_FENCED)
+        restored = await self._log.restore()
+        self._clock.passing(Step.TAKEOVER_RESTORED)
+        self._restore(restored)
+
+    def _restore(self, restored: Restored) -> None:
+        if restored.offsets is None and restored.snapshots:
+            metrics.ALARMS.labels("offsets_missing").inc()
+            raise PositionLost("snapshots without $offsets")
+        self.positions = decode_offsets(restored.offsets) if restored.offsets is not None else {}
+        self.keys.restore(restored.keys)
+        for key, value in restored.snapshots.items():
+            callee_key = key.decode()
+            self._callees[callee_key] = value
+            if has_open_calls(value):
+                self._find(callee_key, {})
+
+    def reconcile(self) -> None:
+        """Start what taken-over calls are owed; what another process dialed is adopted, never dialed."""
+        now, mono = self._clock.now(), self._clock.monotonic()
+        for callee_key, callee in self._callees.items():
+            if isinstance(callee, Callee):
+                wanted = outstanding(callee, now)
+                self._adopted |= {(e.call_id, e.attempt) for e in wanted if isinstance(e, Adopt)}
+                self._effects.align(callee, wanted, mono)
+                self._timers.set(callee_key, deadline(callee, now))
+        self._wake.set()
+
+    def _find(self, callee_key: str, changed: dict[str, Callee]) -> Callee | None:
+        """Return a callee as this turn has it so far; None for one that is parked."""
+        callee = changed.get(callee_key) or self._callees.get(callee_key)
+        if isinstance(callee, Callee):
+            return callee
+        if callee is None:
+            return Callee(callee_key=callee_key)
+        if callee_key in self._parked:
+            return None
+        try:
+            decoded = decode_snapshot(callee)
+        except UndecodableSnapshot:
+            self._parked.add(callee_key)
+            metrics.ALARMS.labels("snapshot_undecodable").inc()
+            log.alarm("a snapshot cannot be decoded; the callee is parked", callee_key=callee_key)
+            return None
+        if decoded.calls:
+            self._callees[callee_key] = decoded
+        return decoded
+
+    # ---- turns ---------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Take turns until this ownership ends. Raises: OwnershipLost."""
+        while self.alive:
+            await self._wait()
+            if self.alive:
+                await self._turn()
+
+    def end(self) -> None:
+        """End this ownership: nothing is taken, decided or started any more."""
+        if not self.alive:
+            return
+        self.alive = False
+        self._effects.close()
+        for given in self._outcomes.values():
+            self._effects.orphaned(given.call_id, given.outcome)
+        self._wake.set()
+        self._space.set()
+
+    async def _wait(self) -> None:
+        due = self._timers.next_due()
+        if self._stops or self._inputs or self._records:
+            await self._clock.sleep(0)
+            return
+        self._wake.clear()
+        wait_s = 60.0 if due is None else (due - self._clock.now()).total_seconds()
+        if wait_s > 0:
+            try:
+                async with asyncio.timeout(min(wait_s, 60.0)):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    async def _turn(self) -> None:
+        turn = _Turn(now=self._clock.now(), began=self._clock.monotonic())
+        slice_began = turn.began
+        while turn.inputs < self._parts.batch_max and self._take_one(turn):
+            turn.inputs += 1
+            mono = self._clock.monotonic()
+            if mono - slice_began > SLICE_S:
+                if mono - turn.began > TURN_S:
+                    break
+                await self._clock.sleep(0)
+                if not self.alive or (self._stops and turn.stops == 0):
+                    break
+                slice_began = self._clock.monotonic()
+        if len(self._records) < self._parts.inbox_max:
+            self._space.set()
+        self._clock.passing(Step.BATCH_DECIDED)
+        await self._commit(turn)
+
+    def _take_one(self, turn: _Turn) -> bool:
+        if self._stops:
+            turn.stops += 1
+            self._take_record(turn, self._stops.popleft())
+        elif self._inputs:
+            callee_key, given = self._inputs.popleft()
+            if isinstance(given, i.Dialled):
+                turn.outcomes.append(given.id)
+            if not isinstance(given, i.SlotGranted) or self._effects.holds_slot(given.call_id):
+                self._take(turn, callee_key, given, None, None)
+        elif due := self._timers.take_due(turn.now, 1):
+            given = i.DeadlinePassed(id=f"deadline/{turn.now.isoformat()}", at=turn.now)
+            self._take(turn, due[0], given, None, None)
+        elif self._records:
+            self._take_record(turn, self._records.popleft())
+        else:
+            return False
+        return True
+
+    def _take_record(self, turn: _Turn, raw: RawRecord) -> None:
+        position = turn.positions.get(raw.topic, self.positions.get(raw.topic, 0))
+        if raw.offset < position:
+            return
+        turn.positions[raw.topic] = raw.offset + 1
+        try:
+            read = self._translator.translate(raw, turn.now)
+        except Invalid as invalid:
+            self._reject(turn, raw, invalid.field, invalid.rule)
+            return
+        match read:
+            case Given():
+                self._take(turn, read.callee_key, read.given, raw, read.traceparent)
+            case Renewed():
+                self.agents.renewed(read.call_id, read.attempt, raw.timestamp_ms)
+            case Forward():
+                turn.records.append(forwarded(raw, read.topic, read.key, read.partition, read.value, raw.headers))
+                metrics.INPUTS.labels("forwarded").inc()
+            case Ignored():
+                metrics.INPUTS.labels("ignored").inc()
+
+    def _take(
+        self, turn: _Turn, callee_key: str, given: i.AnyInput, raw: RawRecord | None, traceparent: str | None
+    ) -> None:
+        callee = self._find(callee_key, turn.changed)
+        if callee is None:
+            if raw is not None:
+                self._reject(turn, raw, "callee_key", "callee_parked")
+            return
+        if isinstance(given, i.FactSeen) and raw is not None:
+            self.agents.renewed(given.call_id, given.attempt, raw.timestamp_ms)
+        done = step(callee, given)
+        if done.rejected is not None and raw is not None:
+            self._reject(turn, raw, REJECTED_FIELDS[done.rejected], done.rejected)
+            return
+        turn.touched.add(callee_key)
+        if done.events:
+            turn.changed[callee_key] = done.callee
+            for recorded in done.events:
+                turn.records.append(event_record(self.partition, callee_key, recorded, traceparent))
+
+    def _reject(self, turn: _Turn, raw: RawRecord, name: str, rule: str) -> None:
+        metrics.REJECTED.labels(rule).inc()
+        turn.records.append(rejection(raw, self.partition, name, rule, self._parts.pepper, turn.now))
+
+    # ---- commit, then act ----------------------------------------------------------------------------------------
+
+    async def _commit(self, turn: _Turn) -> None:
+        idle = turn.began - self._committed_at < POSITIONS_IDLE_S
+        if not turn.records and (not turn.positions or (idle and not turn.stops)):
+            self.positions |= turn.positions
+            self._after(turn, {})
+            return
+        snapshots: dict[str, bytes] = {}
+        for callee_key, callee in turn.changed.items():
+            snapshots[callee_key] = b"" if is_forgettable(callee) else encode_snapshot(callee)
+        topic = topics.CALLEES.name
+        records = turn.records
+        records += self.keys.records()
+        records += [Record(topic, self.partition, k.encode(), v or None) for k, v in snapshots.items()]
+        positions = self.positions | turn.positions
+        records.append(offsets_record(self.partition, positions))
+        await self._log.commit(records)
+        metrics.COMMIT_SECONDS.observe(self._clock.monotonic() - turn.began)
+        metrics.EVENTS.labels("all").inc(len(turn.records))
+        self.positions = positions
+        self._committed_at = turn.began
+        self.keys.committed()
+        self._after(turn, snapshots)
+
+    def _after(self, turn: _Turn, snapshots: dict[str, bytes]) -> None:
+        """Make the turn current and bring the effects in line with it."""
+        self._stops_open -= turn.stops
+        for outcome in turn.outcomes:
+            self._outcomes.pop(outcome, None)
+        for callee_key, snapshot in snapshots.items():
+            callee = turn.changed[callee_key]
+            if callee.calls:
+                self._callees[callee_key] = callee
+            elif snapshot:
+                self._callees[callee_key] = snapshot
+            else:
+                self._callees.pop(callee_key, None)
+        if not self.alive:
+            return
+        for callee_key in turn.touched:
+            now_known = turn.changed.get(callee_key) or self.committed(callee_key)
+            if now_known is not None:
+                self._effects.align(now_known, self._wanted(now_known, turn.now), turn.began)
+                self._timers.set(callee_key, deadline(now_known, turn.now))
+        self._clock.passing(Step.EFFECTS_STARTED)
+
+    def _wanted(self, callee: Callee, now: datetime) -> frozenset[Effect]:
+        """Return what is owed; a call that another process dialed stays adopted while its leg may live."""
+        for call in callee.calls.values():
+            if call.attempt is not None and (call.call_id, call.attempt.number) in self._adopted:
+                return outstanding(callee, now)
+        return owed(callee, now)

@@ -1,0 +1,54 @@
+"""Messages from templates: parsed once a definition, rendered once a call, refused with the contract's word.
+
+Source: design §4 (definition: `{name}` and `{{` only), S1 (bad input).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.campaign import MESSAGE_LENGTH_MAX, placeholders
+from schemas.outcomes import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A message cut into literal text and the names that follow it; the last name may be None."""
+
+    parts: tuple[tuple[str, str | None], ...]
+
+
+class Rendered(Protocol):
+    """What has a template: `dialer.campaigns.Definition`."""
+
+    @property
+    def template(self) -> Template:
+        """The definition's message, parsed."""
+        ...
+
+
+def parse_template(message: str) -> Template:
+    """Cut a message at its placeholders; `{{` becomes `{`, `}}` becomes `}`. Raises: Invalid `message: template`."""
+    placeholders(message)
+    return Template(tuple((text, name) for text, name, _, _ in string.Formatter().parse(message)))
+
+
+def render(definition: Rendered, variables: Mapping[str, str]) -> str | Refusal:
+    """Return what is to be said, or why nothing can be: a variable is missing, the message empty or too long."""
+    said: list[str] = []
+    for text, name in definition.template.parts:
+        said.append(text)
+        if name is not None:
+            value = variables.get(name)
+            if value is None:
+                return Refusal.MISSING_VARIABLE
+            said.append(value)
+    message = "".join(said)
+    if len(message) > MESSAGE_LENGTH_MAX:
+        return Refusal.MESSAGE_TOO_LONG
+    if not message.strip():
+        return Refusal.MESSAGE_EMPTY
+    return message
