@@ -74,7 +74,7 @@ class CountingServer(AgentServer):
             port=settings.agent_port,
             http_proxy=None,
             setup_fnc=job.warm_up,
-            preload_modules=["agent.job"],
+            preload_modules=["agent.preload"],
             prometheus_port=settings.metrics_port or None,
         )
         self._jobs_max = settings.agent_jobs_max

@@ -31,7 +31,6 @@ START_TIMEOUT_S: Final = 20.0
 POLL_MS: Final = 100
 LAYOUT: Final[dict[str, object]] = {"partitions": PARTITIONS, "partitioner": PARTITIONER}
 WANTED: Final[dict[bytes, dict[str, object]]] = {LAYOUT_KEY: LAYOUT, FORMAT_KEY: {"format": FORMAT}}
-_TP: Final = TopicPartition(CONTROL.name, 0)
 
 _log = Log(__name__)
 
@@ -55,8 +54,11 @@ class Dialling(StrEnum):
 class ControlReader:
     """Follows the topic and keeps its state; `changed` is called after each record that changed it."""
 
-    def __init__(self, bootstrap: str, clock: Clock, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, bootstrap: str, clock: Clock, changed: Callable[[], None] = lambda: None, *, topic: str = CONTROL.name
+    ) -> None:
         self._bootstrap = bootstrap
+        self._tp = TopicPartition(topic, 0)
         self._clock = clock
         self._changed = changed
         self._consumer: AIOKafkaConsumer | None = None
@@ -73,10 +75,10 @@ class ControlReader:
                 consumer = assigned_consumer(self._bootstrap, "dialer-control", read_committed=False)
                 self._consumer = consumer
                 await consumer.start()
-                begin = (await consumer.beginning_offsets([_TP]))[_TP]
+                begin = (await consumer.beginning_offsets([self._tp]))[self._tp]
                 self._evidence = ReadToEnd(delivered=begin, after_last_record=begin)
-                consumer.assign([_TP])
-                consumer.seek(_TP, begin)
+                consumer.assign([self._tp])
+                consumer.seek(self._tp, begin)
                 self._tasks = [
                     self._clock.spawn(self._follow(consumer), "control"),
                     self._clock.spawn(self._ask_for_end(consumer), "control-end"),
@@ -84,7 +86,7 @@ class ControlReader:
                 await self._read_after(self._clock.monotonic())
         except (KafkaError, TimeoutError, OSError) as error:
             await self.close()
-            raise ControlUnreadable(f"{CONTROL.name} at {self._bootstrap}: {type(error).__name__}") from error
+            raise ControlUnreadable(f"{self._tp.topic} at {self._bootstrap}: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """Stop following; what is known grows old."""
@@ -130,12 +132,12 @@ class ControlReader:
                     await self._write(missing)
                     await self._read_after(self._clock.monotonic())
         except (KafkaError, TimeoutError, OSError) as error:
-            raise ControlUnreadable(f"{CONTROL.name} at {self._bootstrap}: {type(error).__name__}") from error
+            raise ControlUnreadable(f"{self._tp.topic} at {self._bootstrap}: {type(error).__name__}") from error
         for key, wanted in WANTED.items():
             found = self._layout.get(key)
             if found != wanted:
                 raise LayoutMismatch(
-                    f"{CONTROL.name} {key.decode()} says {orjson.dumps(found).decode()}, this process needs "
+                    f"{self._tp.topic} {key.decode()} says {orjson.dumps(found).decode()}, this process needs "
                     f"{orjson.dumps(wanted).decode()}; use the version that laid out this log, or another cluster"
                 )
 
@@ -144,7 +146,7 @@ class ControlReader:
         try:
             await producer.start()
             for key, value in records.items():
-                await producer.send_and_wait(CONTROL.name, orjson.dumps(value), key=key, partition=0)
+                await producer.send_and_wait(self._tp.topic, orjson.dumps(value), key=key, partition=0)
         finally:
             await producer.stop()
 
@@ -158,8 +160,8 @@ class ControlReader:
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             try:
-                records = (await consumer.getmany(_TP, timeout_ms=POLL_MS)).get(_TP, ())
-                position = await consumer.position(_TP)
+                records = (await consumer.getmany(self._tp, timeout_ms=POLL_MS)).get(self._tp, ())
+                position = await consumer.position(self._tp)
             except KafkaError as error:
                 ALARMS.labels("control_unreadable").inc()
                 _log.alarm("control cannot be read", error=type(error).__name__)
@@ -177,7 +179,7 @@ class ControlReader:
             at = self._clock.monotonic()
             try:
                 async with asyncio.timeout(ASK_TIMEOUT_S):
-                    end = (await consumer.end_offsets([_TP]))[_TP]
+                    end = (await consumer.end_offsets([self._tp]))[self._tp]
             except (KafkaError, TimeoutError, OSError) as error:
                 _log.warning("end of control not known", error=type(error).__name__)
             else:

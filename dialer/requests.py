@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from runtime.kafka import idempotent_producer
 from schemas.envelope import Envelope, encode, headers_of
-from schemas.topics import Topic
+from schemas.topics import CAMPAIGNS, Topic
 from schemas.values import partition_of
 
 SEND_TIMEOUT_S: Final = 10.0
@@ -48,5 +48,13 @@ class Requests:
                     partition=partition_of(callee_key),
                     headers=headers_of(envelope),
                 )
+        except (KafkaError, TimeoutError) as error:
+            raise NotAccepted(type(error).__name__) from None
+
+    async def send_campaign(self, campaign_hash: str, definition: bytes) -> None:
+        """Write a definition under its hash and wait for the acknowledgement. Raises: NotAccepted."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._producer.send_and_wait(CAMPAIGNS.name, value=definition, key=campaign_hash.encode())
         except (KafkaError, TimeoutError) as error:
             raise NotAccepted(type(error).__name__) from None

@@ -7,6 +7,7 @@ written back as they were. Source: design §3; Kafka protocol, APIs 19, 32, 33.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,11 +17,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from runtime.clock import Clock, SystemClock
 from runtime.kafka import admin
 from schemas.topics import TOPICS, Topic
 
 BROKER_DEFAULT: Final = -1
 """Replication factor: what the broker's `default.replication.factor` says."""
+LED_TIMEOUT_S: Final = 60.0
+"""Topic asked for -> every partition has a leader that the brokers know of; seconds on a busy machine."""
+LED_POLL_S: Final = 0.05
 _SET_ON_TOPIC: Final = 1
 """`config_source` of DescribeConfigs: set on the topic itself."""
 
@@ -66,6 +71,7 @@ async def create_or_verify(
     replication_factor: int = 1,
     apply: bool = False,
     topics: Sequence[Topic] = TOPICS,
+    clock: Clock | None = None,
 ) -> list[Finding]:
     """Create what is missing, verify the rest, and say what was found, in the order of `topics`.
 
@@ -76,6 +82,7 @@ async def create_or_verify(
     try:
         await client.start()
         created = await _create_missing(client, topics, replication_factor)
+        await _until_led(client, created, clock or SystemClock())
         existing = [topic for topic in topics if topic.name not in created]
         found = await _verify(client, existing, apply=apply) if existing else {}
     except (KafkaError, TimeoutError, OSError) as error:
@@ -103,6 +110,18 @@ async def _create_missing(client: AIOKafkaAdminClient, topics: Sequence[Topic], 
         elif error is not TopicAlreadyExistsError:  # another process was quicker: then it is verified like the others
             raise SetupFailed(f"{name} could not be created: {error.__name__} {message[0] if message else ''}".strip())
     return created
+
+
+async def _until_led(client: AIOKafkaAdminClient, created: set[str], clock: Clock) -> None:
+    """Wait until created topics can be used: the controller answers before the brokers have heard of them."""
+    async with asyncio.timeout(LED_TIMEOUT_S):
+        while created:
+            described = await client.describe_topics(sorted(created))
+            led = {t["topic"] for t in described if t["error_code"] == 0 and t["partitions"]}
+            led -= {t["topic"] for t in described if any(p["leader"] < 0 for p in t["partitions"])}
+            created = created - led
+            if created:
+                await clock.sleep(LED_POLL_S)
 
 
 async def _verify(client: AIOKafkaAdminClient, topics: Sequence[Topic], *, apply: bool) -> dict[str, Finding]:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
@@ -95,7 +95,14 @@ def _end(code: int, reason: str) -> int:
     return code
 
 
+def _unread(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep aiokafka's own futures that nobody reads after a failure out of the log; the failure itself is told."""
+    if not isinstance(context.get("exception"), KafkaError):
+        loop.default_exception_handler(context)
+
+
 async def _serve(settings: Settings, no_audit: bool) -> None:
+    asyncio.get_running_loop().set_exception_handler(_unread)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -8,7 +8,9 @@
 4. Every send is awaited before the commit (aiokafka commits a transaction whose batch was refused; reference/kafka.md).
 5. Whatever goes wrong, a missing answer included, ends this opening: all is dropped, fenced and read anew.
 
-One process publishes all partitions; a second one takes over by the fence, and the first ends. Source: design §7.
+One process publishes all partitions; a second one takes over by the fence, and the first ends at its next record. Two
+that start in the same moment may fence each other crosswise and both end: started again, one of them stays.
+Source: design §7.
 """
 
 from __future__ import annotations

@@ -147,12 +147,9 @@ async def owner(bed: Bed) -> PartitionLog:
 async def test_an_empty_partition_restores_to_nothing(bed: Bed) -> None:
     """A first owner starts from nothing."""
     log = await owner(bed)
-    import time;t0=time.time()
     restored = await log.restore()
-    print("RESTORE",time.time()-t0)
     assert (restored.snapshots, restored.keys, restored.offsets) == ({}, {}, None)
     await log.close()
-    print("CLOSE",time.time()-t0)
 
 
 async def test_a_commit_is_seen_whole_and_restored(bed: Bed) -> None:
