@@ -59,7 +59,6 @@ def warm_up(process: JobProcess) -> None:
 async def entrypoint(ctx: JobContext) -> None:
     """Work on one attempt. LiveKit calls this in a warm process."""
     settings: Settings = ctx.proc.userdata["settings"]
-    import time; T=[('in',time.process_time(),time.monotonic())]; ctx.proc.userdata['T']=T
     try:
         brief = open_brief(ctx.job.metadata, ctx.job.room.name, settings)
     except BriefRefused as refused:
@@ -84,9 +83,8 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
         return "failed"
     speaking = asyncio.create_task(synthesize(brief.message, brief.language, settings), name="synthesize")
     try:
-        import time; T=ctx.proc.userdata['T']; t=lambda n: T.append((n,time.process_time(),time.monotonic())); t('join')
-        voice = await _join(ctx, leg); t('joined')
-        message = await speaking; t('spoken')
+        voice = await _join(ctx, leg)
+        message = await speaking
     except (rtc.ConnectError, PublishTrackError, TimeoutError) as error:
         log.warning("the room cannot be joined", why=type(error).__name__, call_id=brief.call_id, attempt=brief.attempt)
         return "failed"
@@ -109,7 +107,7 @@ async def _join(ctx: JobContext, leg: Leg) -> Voice:
     async with asyncio.timeout(CONNECT_TIMEOUT_S):
         # rtc_config: relay-only TURN comes here with its credentials (S3); until then the worker refuses `relay`.
         await ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE, rtc_config=None)
-        leg.watch(); import time; ctx.proc.userdata['T'].append(('connected',time.process_time(),time.monotonic()))
+        leg.watch()
         return await Voice.publish(ctx.room)
 
 
@@ -131,8 +129,6 @@ async def session_ended(ctx: JobContext) -> None:
     if not await reporter.settled(LAST_WORD_TIMEOUT_S):
         log.warning("facts wait for Kafka", call_id=brief.call_id, attempt=brief.attempt)
     await reporter.goodbye()
-    import time; T=conversation_T=ctx.proc.userdata['T']; T.append(('end',time.process_time(),time.monotonic()))
-    log.info("PROF " + " ".join(f"{n} cpu {c-T[0][1]:.3f}({T[0][1]:.2f}) wall {w-T[0][2]:.3f}" for n,c,w in T))
     log.info("job done", call_id=brief.call_id, attempt=brief.attempt, reason=conversation.reason)
 
 

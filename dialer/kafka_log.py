@@ -185,8 +185,8 @@ def _batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> list[tupl
         if batch is None or not _append(batch, record):
             batch = filling[tp] = producer.create_batch()
             batches.append((tp, batch))
-            # an empty batch takes a record of any size: whether it is too large is the broker's to say
-            assert _append(batch, record)
+            taken = _append(batch, record)
+            assert taken, "an empty batch takes a record of any size: whether it is too large is the broker's to say"
     return batches
 
 

@@ -92,7 +92,8 @@ class _Line:
     def made(self) -> None:
         """Note that from here on the request may have left, and give the answer its time."""
         self.connected = True
-        self.limit.reschedule(asyncio.get_running_loop().time() + self.answer_timeout_s)
+        if not self.limit.expired():
+            self.limit.reschedule(asyncio.get_running_loop().time() + self.answer_timeout_s)
 
 
 _LINE: ContextVar[_Line] = ContextVar("dial_line")

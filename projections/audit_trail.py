@@ -78,7 +78,7 @@ class Trail:
         if named is not None and named.decode() not in _OF_INTEREST:
             return []
         logged = read(record)
-        payload = decode_payload(LOGGED, logged.envelope.type, logged.envelope.data)
+        payload = decode_payload(LOGGED, logged.type, logged.data)
         if isinstance(payload, Unknown):
             if payload.type in _OF_INTEREST:
                 raise Invalid("data", "unknown_value")
@@ -122,13 +122,13 @@ class Trail:
         envelope = Envelope(
             type=audit_type(said.name),
             source=SOURCE,
-            id=f"{logged.envelope.id}/{said.name}",
+            id=f"{logged.id}/{said.name}",
             time=logged.at,
-            subject=logged.envelope.subject,
+            subject=logged.subject,
             sequence=sequence_text(logged.sequence),
-            causationid=logged.envelope.id,
-            correlationid=logged.envelope.correlationid,
-            traceparent=logged.envelope.traceparent,
+            causationid=logged.id,
+            correlationid=logged.correlation,
+            traceparent=logged.traceparent,
             data=said,
         )
         headers = [

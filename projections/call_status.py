@@ -124,10 +124,10 @@ def fold(row: CallView | None, records: Iterable[Logged]) -> CallView | None:
 
 
 def _changes(state: Row, logged: Logged) -> dict[str, Any]:
-    name = logged.envelope.type
+    name = logged.type
     if (name not in RULES and name not in UPCASTERS) or state["status"] in ENDED:
         return {}
-    payload = decode_payload(LOGGED, name, logged.envelope.data)
+    payload = decode_payload(LOGGED, name, logged.data)
     if isinstance(payload, Unknown):
         return {}
     rule = RULES.get(payload.TYPE)

@@ -122,17 +122,8 @@ def call_view(row: tuple[Any, ...]) -> CallView:
 
 def event_row(row: TimelineRow) -> tuple[Any, ...]:
     """Write a row of `timeline`."""
-    event = row.event
-    return (
-        row.call_id,
-        event.sequence,
-        microseconds(event.at),
-        event.type,
-        event.source,
-        event.id,
-        event.cause,
-        orjson.dumps(event.data).decode(),
-    )
+    data = orjson.dumps(row.data).decode()
+    return row.call_id, row.sequence, (row.at - EPOCH) // _US, row.type, row.source, row.id, row.cause, data
 
 
 def event_view(row: tuple[Any, ...]) -> EventView:

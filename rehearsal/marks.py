@@ -38,7 +38,8 @@ _PURITY_MIN = 0.55  # share of a window's power that lies in its two tones
 _DOMINANCE = 4.0  # power of the best row (column) over the second best
 _TWIST_MAX = 20.0  # power ratio between the two tones
 _FLOOR_DBFS = -55.0
-_MERGE_MS, _SPACING_SLACK_MS = 30, 25
+_MERGE_MS = 50  # the same tone after a hole this long is still the same tone: consecutive tones differ
+_STEP_MIN_MS, _STEP_MAX_MS = 45, 170  # a jitter buffer at the start of a stream was seen to stretch a step to 125 ms
 
 
 class Side(enum.StrEnum):
@@ -187,7 +188,7 @@ class Decoder:
             return None
         runs = [run for run in self._runs if run.last > run.first][-TONES:]  # a lone window is a splash, not a tone
         steps = [(b.centre - a.centre) * _HOP_MS for a, b in itertools.pairwise(runs)]
-        if len(runs) < TONES or any(abs(step - STEP_MS) > _SPACING_SLACK_MS for step in steps):
+        if len(runs) < TONES or not all(_STEP_MIN_MS <= step <= _STEP_MAX_MS for step in steps):
             return None
         if (read := _read([run.symbol for run in runs])) is None:
             return None

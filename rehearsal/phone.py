@@ -16,12 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from livekit import api, rtc
 
-from rehearsal import ear, marks
+from rehearsal import ear, voice
 from rehearsal.ear import Ear
-from rehearsal.espeak import Samples, synthesize
 from rehearsal.personas import Persona
 from rehearsal.sip_outcomes import OUTCOMES, SipOutcome
 from rehearsal.witness import EndedBy, Seen, Witness
@@ -29,9 +27,6 @@ from rehearsal.witness import EndedBy, Seen, Witness
 JOIN_TIMEOUT_S: Final = 10.0
 POST_DIAL_DELAY_S: Final = 0.1  # INVITE to the first response
 LEAVE_TIMEOUT_S: Final = 5.0
-_VOICE_RATE = 16_000
-_FRAME_MS, _FRAMES_A_WAKE = 10, 10  # a source without a queue takes 10 ms frames; ten at a time, ten times a second
-_BREATH_MS, _BREATH_LEVEL = 300, 20.0
 
 _ROOM_ENDS: Final = {
     rtc.DisconnectReason.DUPLICATE_IDENTITY: (EndedBy.DUPLICATE_IDENTITY, EndedBy.DUPLICATE_IDENTITY),
@@ -115,7 +110,7 @@ class Leg:
         except (rtc.ConnectError, TimeoutError) as error:
             raise JoinRefusedError from error
         # No queue: a silent phone then costs no timer (half of what a live one costs); a speaker keeps the pace himself.
-        self._source = rtc.AudioSource(_VOICE_RATE, 1, queue_size_ms=0)
+        self._source = rtc.AudioSource(voice.SAMPLE_RATE, 1, queue_size_ms=0)
         track = rtc.LocalAudioTrack.create_audio_track("phone", self._source)
         publish = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=True, red=False)
         await self._room.local_participant.publish_track(track, publish)
@@ -193,15 +188,15 @@ class Leg:
             for publication in participant.track_publications.values():
                 self._subscribe(publication, participant)
         self._settle(None)
-        voice = asyncio.create_task(self._speak())
+        speaking = asyncio.create_task(self._speak())
         endings = [asyncio.create_task(ending) for ending in self._endings(self._ear)]
         try:
             done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
         finally:
-            for task in (voice, *endings):
+            for task in (speaking, *endings):
                 task.cancel()
-            await asyncio.gather(voice, *endings, return_exceptions=True)
+            await asyncio.gather(speaking, *endings, return_exceptions=True)
 
     def _endings(self, ear_: Ear) -> list[Coroutine[Any, Any, EndedBy]]:
         async def after(seconds: float, ended_by: EndedBy) -> EndedBy:
@@ -226,12 +221,7 @@ class Leg:
         """Say the persona's words, marked, in real time; silence afterwards is suppressed (no packets), as DTX does."""
         if not self.persona.sends_audio or self._source is None:
             return
-        frames, due = _frames(_spoken(self.persona.says)), time.monotonic()
-        for start in range(0, len(frames), _FRAMES_A_WAKE):
-            for frame in frames[start : start + _FRAMES_A_WAKE]:
-                await self._source.capture_frame(frame)
-            due += _FRAMES_A_WAKE * _FRAME_MS / 1000
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await voice.speak(self.persona.says, self._source)
 
     def _on_first_sound(self, since_answer_ms: float) -> None:
         self._answer_to_audio_ms = round(since_answer_ms, 1)
@@ -291,15 +281,3 @@ def _reason(ended_by: EndedBy, refusal: SipOutcome | None) -> rtc.DisconnectReas
     if ended_by in (EndedBy.CALLEE_BYE, EndedBy.MAX_DURATION):
         return rtc.DisconnectReason.CLIENT_INITIATED
     return rtc.DisconnectReason.UNKNOWN_REASON
-
-
-def _spoken(text: str) -> Samples:
-    """A marked utterance after a faint breath, during which the far end's jitter buffer settles."""
-    breath = np.random.default_rng(0).normal(0, _BREATH_LEVEL, _VOICE_RATE * _BREATH_MS // 1000).astype(np.int16)
-    return np.concatenate([breath, marks.enclose(synthesize(text, _VOICE_RATE), text, _VOICE_RATE)])
-
-
-def _frames(samples: Samples) -> list[rtc.AudioFrame]:
-    size = _VOICE_RATE * _FRAME_MS // 1000
-    whole = np.concatenate([samples, np.zeros(-len(samples) % size, dtype=np.int16)])
-    return [rtc.AudioFrame(part.tobytes(), _VOICE_RATE, 1, size) for part in whole.reshape(-1, size)]

@@ -240,7 +240,7 @@ def partition_of(callee: str, partitions: int = PARTITIONS) -> int:
     return (murmur2(callee.encode()) & 0x7FFFFFFF) % partitions
 
 
-_RUN_OF_DIGITS = re.compile(r"\+?\d[\d\s().\-]{3,}\d")
+_RUN_OF_DIGITS = re.compile(r"\+?\d[\d\s().\-]{5,}\d")
 
 
 def scrub(phrase: str, length_max: int = 120) -> str:

@@ -36,7 +36,7 @@ def dialled(callee: Callee, call: Call, given: Dialled, now: datetime) -> Decisi
             return [_failed(attempt, given.outcome), FenceStarted(attempt=attempt, reason=FenceReason.DIAL_FAILED)]
         case "withheld":
             return [
-                DialWithdrawn(attempt=attempt, reason=Withdrawal(given.outcome.withheld)),
+                DialWithdrawn(attempt=attempt, reason=_withheld(given.outcome)),
                 FenceStarted(attempt=attempt, reason=FenceReason.DIAL_WITHDRAWN),
             ]
         case "unclear":
@@ -56,10 +56,16 @@ def settled(callee: Callee, call: Call, given: Dialled, now: datetime) -> Decisi
         case "failed":
             return [_failed(given.attempt, given.outcome)]
         case "withheld":
-            return [DialWithdrawn(attempt=given.attempt, reason=Withdrawal(given.outcome.withheld))]
+            return [DialWithdrawn(attempt=given.attempt, reason=_withheld(given.outcome))]
         case "unclear":
             return []
     assert_never(given.outcome.result)
+
+
+def _withheld(outcome: DialOutcome) -> Withdrawal:
+    """Read the gate's word; one of a later version still says that nothing was sent."""
+    known = outcome.withheld in Withdrawal._value2member_map_
+    return Withdrawal(outcome.withheld) if known else Withdrawal.NOT_SENT
 
 
 def _failed(attempt: int, outcome: DialOutcome) -> DialFailed:
@@ -139,8 +145,8 @@ def fence_deadline(call: Call) -> datetime:
 
 def fence_too_long(callee: Callee, call: Call, given: DeadlinePassed, now: datetime) -> Decisions:
     """Judge an attempt whose fence cannot be confirmed, with an alarm: no leg outlives this."""
-    del given
+    del callee, given
     assert call.attempt is not None
     if call.attempt.fenced_at is None and now >= gives_up_at(call):
-        return list(judge(call, now, alarm=True, suppressed=callee.suppressed is not None))
+        return list(judge(call, now, alarm=True))
     return []

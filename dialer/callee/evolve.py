@@ -49,7 +49,10 @@ def evolve(callee: Callee, recorded: Recorded) -> Callee:
         request = call_id[27:]
         if request in cancels:
             cancels = {k: v for k, v in cancels.items() if k != request}
-        return replace(callee, sequence=recorded.sequence, now=at, calls=calls, cancels=cancels)
+        closed = callee.closed
+        if any(c.until <= at for c in closed.values()):
+            closed = {k: v for k, v in closed.items() if v.until > at}
+        return replace(callee, sequence=recorded.sequence, now=at, calls=calls, cancels=cancels, closed=closed)
     call = callee.calls.get(call_id)
     if call is None:
         return _of_no_open_call(callee, recorded)
@@ -72,7 +75,8 @@ def _of_callee(callee: Callee, recorded: Recorded) -> Callee:
     body = recorded.body
     base = replace(callee, sequence=recorded.sequence, now=recorded.at)
     if isinstance(body, e.CalleeSuppressed):
-        return replace(base, suppressed=body.reason, stops_seen=_seen(base.stops_seen, body.stop_id))
+        calls = {k: replace(v, suppressed=True) for k, v in base.calls.items()}
+        return replace(base, calls=calls, suppressed=body.reason, stops_seen=_seen(base.stops_seen, body.stop_id))
     if isinstance(body, e.SuppressionLifted):
         return replace(base, suppressed=None, stops_seen=_seen(base.stops_seen, body.stop_id))
     return base
@@ -115,15 +119,15 @@ def _seen(stops: tuple[str, ...], stop_id: str) -> tuple[str, ...]:
     return (*stops, stop_id)[-STOPS_SEEN_MAX:]
 
 
-def with_fact(facts: dict[str, int], fact: f.FactBody) -> dict[str, int]:
+def with_fact(facts: dict[str, str], fact: f.FactBody) -> dict[str, str]:
     """Mark a fact's number as seen; the bitmap takes numbers in any order."""
     key = f"{fact.attempt}/{fact.job_id}"
-    return {**facts, key: facts.get(key, 0) | 1 << fact.number}
+    return {**facts, key: format(int(facts.get(key, "0"), 16) | 1 << fact.number, "x")}
 
 
-def has_fact(facts: dict[str, int], fact: f.FactBody) -> bool:
+def has_fact(facts: dict[str, str], fact: f.FactBody) -> bool:
     """Tell whether a fact of that number is on the log."""
-    return bool(facts.get(f"{fact.attempt}/{fact.job_id}", 0) >> fact.number & 1)
+    return bool(int(facts.get(f"{fact.attempt}/{fact.job_id}", "0"), 16) >> fact.number & 1)
 
 
 def _requested(call_id: str, body: e.CallRequested, at: datetime) -> Call:
@@ -206,7 +210,7 @@ def _dial_failed(call: Call, body: e.DialFailed, at: datetime) -> Call:
     del at
     changed = _attempt(
         call,
-        settled=True,
+        settled=body.outcome is not Outcome.UNKNOWN,
         failed=body.outcome,
         failed_by=body.attribution,
         failed_sent=body.sent,
@@ -292,6 +296,8 @@ def _copied(call: Call, body: Copied, at: datetime) -> Call:
         case f.AgentCrashed():
             return _attempt(changed, agent_done=True)
         case f.ConversationEnded():
-            return _attempt(changed, agent_done=True, unseen=not fact.callee_seen and not fact.gap)
+            # An agent that left before the room was taken down proves nothing: a leg may have come after it.
+            stayed = call.phase is Phase.FENCING and not fact.gap
+            return _attempt(changed, agent_done=True, unseen=stayed and not fact.callee_seen)
         case _:
             return changed

@@ -57,6 +57,17 @@ def _status(call: Call, fact: f.CalleeStatus) -> Decisions:
     return []
 
 
+def _answered_late(call: Call, fact: f.CalleeStatus | f.NotificationDelivered) -> Decisions:
+    """Take an answer that is heard of while the room is being taken down: such an attempt is never followed by another."""
+    attempt = call.attempt
+    assert attempt is not None
+    if isinstance(fact, f.CalleeStatus) and fact.status not in {"active", "automation"}:
+        return []
+    if attempt.dialed_at is None or attempt.answered_at is not None or attempt.withdrawn:
+        return []
+    return [CallAnswered(attempt=fact.attempt)]
+
+
 def _left(call: Call, fact: f.CalleeLeft) -> Decisions:
     del call
     return [FenceStarted(attempt=fact.attempt, reason=FenceReason.CALLEE_LEFT)]
@@ -90,5 +101,7 @@ _REACTIONS: Final[dict[tuple[Phase, type[Any]], Callable[[Call, Any], Decisions]
     (P.ANSWERED, f.AgentCrashed): _lost,
     (P.ANSWERED, f.CalleeLeft): _left,
     (P.ANSWERED, f.ConversationEnded): _ended,
+    (P.FENCING, f.CalleeStatus): _answered_late,
+    (P.FENCING, f.NotificationDelivered): _answered_late,
 }
 """Pairs that are not here mean nothing beyond the copy; `evolve` keeps what a judgement needs of them."""

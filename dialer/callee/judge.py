@@ -45,7 +45,7 @@ def gives_up_at(call: Call) -> datetime:
     return longest_leg(attempt.dialed_at, rules)
 
 
-def judge(call: Call, now: datetime, *, alarm: bool = False, suppressed: bool = False) -> list[Decision]:
+def judge(call: Call, now: datetime, *, alarm: bool = False) -> list[Decision]:
     """Return the events that end this attempt; the last one is a retry or the call's end."""
     attempt = _attempt(call)
     found: list[Decision] = []
@@ -57,11 +57,11 @@ def judge(call: Call, now: datetime, *, alarm: bool = False, suppressed: bool = 
         else:
             found.append(DialUnknown(attempt=attempt.number, alarm=alarm))
             unknown = True
-    found.append(_verdict(call, now, withdrawn=withdrawn, unknown=unknown, suppressed=suppressed))
+    found.append(_verdict(call, now, withdrawn=withdrawn, unknown=unknown))
     return found
 
 
-def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool, suppressed: bool) -> Decision:
+def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool) -> Decision:
     attempt, rules = _attempt(call), _rules(call)
     reason = attempt.reason
     assert reason is not None, "only a fenced attempt is judged"
@@ -71,13 +71,14 @@ def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool, suppr
         return _end(call, now, _STOPPED[reason], Attribution.US)
     if call.cancelled:
         return _end(call, now, Outcome.CANCELLED, Attribution.US)
-    if suppressed:
+    if call.suppressed:
         return _end(call, now, Outcome.SUPPRESSED, Attribution.US)
     if withdrawn:
         return _again(call, now, backoff(call.withdrawals + (0 if attempt.withdrawn else 1)), None)
     if unknown:
         return _after_unknown(call, now)
-    if reason is FenceReason.AGENT_LOST and attempt.dialed_at is not None:
+    final = attempt.failed is not None and not attempt.retry
+    if reason is FenceReason.AGENT_LOST and attempt.dialed_at is not None and not final:
         return _redial(call, now, Outcome.AGENT_LOST, Attribution.US, rules.agent_lost_s)
     if attempt.failed is not None:
         by = attempt.failed_by or Attribution.UNKNOWN

@@ -106,8 +106,10 @@ class Call:
     withdrawals: int = 0
     attempt: Attempt | None = None
     cancelled: bool = False
-    facts: dict[str, int] = field(default_factory=dict)
-    """Per `{attempt}/{job}`: bitmap of the fact numbers that are on the log."""
+    suppressed: bool = False
+    """A suppression was accepted while this call was open: lifting it later does not bring the call back."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """Per `{attempt}/{job}`: bitmap, in hex, of the fact numbers that are on the log (JSON's integers end at 64 bits)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,7 @@ class Closed:
     body_hash: str
     until: datetime
     ended_at: datetime
-    facts: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class _Folding:
         call = self.callee.calls.get(call_id)
         if call is None or call.phase is not Phase.FENCING or not is_ripe(call, self.now):
             return
-        self.record(call_id, judge(call, self.now, suppressed=self.callee.suppressed is not None))
+        self.record(call_id, judge(call, self.now))
 
 
 def step(callee: Callee, given: AnyInput) -> Step:
@@ -91,14 +91,22 @@ def _each_call(folding: _Folding, given: Suppress | DeadlinePassed) -> None:
 
 
 def _place(folding: _Folding, given: PlaceCall) -> str | None:
-    callee = folding.callee
-    known = callee.calls.get(given.call_id) or callee.closed.get(split_call_id(given.call_id)[1])
+    callee, now = folding.callee, folding.now
+    closed = callee.closed.get(split_call_id(given.call_id)[1])
+    known = callee.calls.get(given.call_id) or (closed if closed is not None and closed.until > now else None)
     if known is not None:
         return None if known.body_hash == given.body_hash else "conflict"
-    if len(callee.calls) >= CALLS_OPEN_MAX or len(callee.calls) + len(callee.closed) >= CALLS_REMEMBERED_MAX:
+    if len(callee.calls) >= CALLS_OPEN_MAX or _remembered(callee, now) >= CALLS_REMEMBERED_MAX:
         return "too_many"
     folding.record(given.call_id, opening.requested(callee, given, folding.now))
     return None
+
+
+def _remembered(callee: Callee, now: datetime) -> int:
+    count = len(callee.calls) + len(callee.closed)
+    if count < CALLS_REMEMBERED_MAX:
+        return count
+    return len(callee.calls) + sum(c.until > now for c in callee.closed.values())
 
 
 def _late_fact(callee: Callee, given: FactSeen, now: datetime) -> list[Decision | Copied]:

@@ -80,7 +80,7 @@ TABLE: Final[dict[tuple[Phase, type[Any]], Row]] = {
     **_rows(_ALL, RoomAnswered, _NO_ROOM),
     (P.OPENING, RoomAnswered): Acts(op.room_answered, (P.GATHERING, P.READY, P.FENCING)),
     **_rows(_ALL, TurnGranted, _NO_TURN),
-    (P.READY, TurnGranted): Acts(op.turn_granted, (P.DIALING,)),
+    (P.READY, TurnGranted): Acts(op.turn_granted, (P.DIALING, P.FENCING)),
     **_rows(_BEFORE_ROOM, FactSeen, Acts(fact_seen, _BEFORE_ROOM)),
     **_rows(_BEFORE_DIAL, FactSeen, Acts(fact_seen, (P.OPENING, P.GATHERING, P.READY, P.FENCING))),
     **_rows(_ON_THE_PHONE, FactSeen, Acts(fact_seen, (P.DIALING, P.RINGING, P.ANSWERED, P.FENCING))),

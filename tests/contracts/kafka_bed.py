@@ -76,8 +76,8 @@ async def reader(bootstrap: str, topic: str, partition: int) -> AsyncIterator[li
             committed.assign([tp])
             committed.seek(tp, 0)
             while await committed.position(tp) < end:
-                for record in (await committed.getmany(tp, timeout_ms=10)).get(tp, ()):
-                    seen.append((record.key, record.value))
+                fetched = await committed.getmany(tp, timeout_ms=10)
+                seen.extend((record.key, record.value) for record in fetched.get(tp, ()))
         yield seen
     finally:
         await raw.stop()

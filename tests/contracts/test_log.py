@@ -260,7 +260,7 @@ async def test_the_open_transaction_of_a_dead_owner_is_aborted_and_not_restored(
 
 
 async def test_a_batch_the_broker_refuses_ends_the_ownership_and_leaves_nothing(bed: Bed) -> None:
-    """aiokafka would commit the rest of the transaction without an error."""
+    """Left alone, aiokafka would commit the rest of the transaction without an error."""
     log = await owner(bed)
     too_large = b"x" * (BATCH_BYTES_MAX + 1024)
     with pytest.raises(OwnershipLost):
@@ -287,8 +287,8 @@ async def test_a_commit_whose_answer_is_swallowed_is_all_or_nothing(bed: Bed, ap
     restored = await after.restore()
     events = await bed.committed(EVENTS.name, bed.partition)
     whole = ({b"a": b"after"}, b"o", [(b"a", b"e")])
-    nothing = ({b"a": b"before"}, None, [])
-    assert (restored.snapshots, restored.offsets, events) == (whole if applied else nothing)
+    found = (restored.snapshots, restored.offsets, events)
+    assert found == (whole if applied else ({b"a": b"before"}, None, []))
     await log.close()
     await after.close()
 
@@ -297,7 +297,11 @@ async def test_a_cancelled_commit_ends_the_opening(bed: Bed) -> None:
     """Nobody knows how far it came."""
     log = await owner(bed)
     task = asyncio.create_task(log.commit([event(bed, b"a")]))
-    bed.clock.at[Step.COMMIT_SENDING] = lambda: None if task.cancel() else None
+
+    def cancel() -> None:
+        task.cancel()
+
+    bed.clock.at[Step.COMMIT_SENDING] = cancel
     with pytest.raises(asyncio.CancelledError):
         await task
     bed.clock.at.clear()

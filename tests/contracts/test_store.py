@@ -16,7 +16,7 @@ from projections.sqlite import MEMORY, SqliteStore
 from projections.store import Change, ModelName, Side, Store, Superseded
 from schemas.outcomes import Status
 from schemas.responses import CallView
-from tests.projections.records import LogBuilder, busy_then_delivered, call, delivered, refused
+from tests.projections.records import LogBuilder, as_view, busy_then_delivered, call, delivered, refused
 
 Open = Callable[[Path], Awaitable[Store]]
 ADAPTERS: dict[str, Open] = {
@@ -92,7 +92,7 @@ async def test_the_timeline_is_in_order_and_a_repetition_adds_nothing(store: Sto
         await store.write(
             Side.LIVE, Change(model=ModelName.TIMELINE, moves={1: (start, end)}, events=list(reversed(kept)))
         )
-    assert await store.timeline(subject) == [row.event for row in kept]
+    assert await store.timeline(subject) == [as_view(row) for row in kept]
     assert await store.timeline(call(2)) == []
 
 

@@ -84,7 +84,7 @@ class MemoryBroker:
             raise ValueError("record above max.message.bytes")
         if transaction is not None:
             transaction.touched.add((record.topic, record.partition))
-        return self._append(record.topic, record.partition, record.key, record.value, record.headers, transaction)
+        return self._append(record, transaction)
 
     def start_producer(self, transactional_id: str) -> int:
         """Fence every earlier producer of this id, end its open transaction, return the new epoch."""
@@ -133,27 +133,17 @@ class MemoryBroker:
         transaction = self._open.pop(transactional_id)
         transaction.fate = fate
         for topic, partition in sorted(transaction.touched):
-            self._append(topic, partition, b"", None, (), transaction, is_marker=True)
+            self._append(Record(topic, partition, b"", None), transaction, is_marker=True)
 
-    def _append(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes,
-        value: bytes | None,
-        headers: Headers,
-        transaction: Transaction | None,
-        *,
-        is_marker: bool = False,
-    ) -> int:
-        log = self._partitions.setdefault((topic, partition), [])
+    def _append(self, record: Record, transaction: Transaction | None, *, is_marker: bool = False) -> int:
+        log = self._partitions.setdefault((record.topic, record.partition), [])
         self._timestamp_ms += 1
         stored = Stored(
             offset=len(log),
             timestamp_ms=self._timestamp_ms,
-            key=key,
-            value=value,
-            headers=headers,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
             transaction=transaction,
             is_marker=is_marker,
         )

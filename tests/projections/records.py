@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from projections.timeline import TimelineRow
 from schemas.commands import Consent
 from schemas.envelope import Envelope, encode, headers_of, sequence_text
 from schemas.events import (
@@ -239,3 +240,16 @@ def mixed_log(calls: int, partitions: int = PARTITIONS) -> list[Record]:
                 builder.add(story[0], payload)
     builder.add(call(2), SUPPRESSED, callee_only=True)
     return builder.records
+
+
+def as_view(row: TimelineRow) -> EventView:
+    """Return what the API shows of a timeline row."""
+    return EventView(
+        sequence=row.sequence,
+        at=row.at,
+        type=row.type,
+        source=row.source,
+        id=row.id,
+        cause=row.cause,
+        data=row.data,
+    )

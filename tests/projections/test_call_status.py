@@ -154,6 +154,6 @@ def test_sealed_values_are_not_in_the_timeline() -> None:
     rows = [timeline_fold(read(record)) for record in mixed_log(8)]
     shown = [row for row in rows if row is not None]
     assert len(shown) == len(rows) - 1, "a suppression concerns the callee and no single call"
-    first = next(row for row in shown if row.event.type.endswith("call_requested.v1"))
-    assert (first.event.data["to"], first.event.data["variables"]) == ("sealed", "sealed")
+    first = next(row for row in shown if row.type.endswith("call_requested.v1"))
+    assert (first.data["to"], first.data["variables"]) == ("sealed", "sealed")
     assert "c2VhbGVk" not in repr(shown)

@@ -21,10 +21,9 @@ from projections.streams import Streams
 from runtime.clock import SystemClock
 from schemas.responses import CallView, EventView
 from tests.projections.broker import PARTITIONS, cut_log, read_topic, running, until, write_log
-from tests.projections.records import Record, mixed_log
+from tests.projections.records import Record, as_view, mixed_log
 
 pytestmark = pytest.mark.broker
-LAST = b"/"
 
 
 def runner_of(model: ModelName, store: SqliteStore, bootstrap: str, streams: Streams) -> Runner:
@@ -47,7 +46,7 @@ def told(records: Sequence[Record]) -> dict[str, list[EventView]]:
     for record in records:
         row = timeline.fold(read(record))
         if row is not None:
-            stories.setdefault(row.call_id, []).append(row.event)
+            stories.setdefault(row.call_id, []).append(as_view(row))
     return stories
 
 

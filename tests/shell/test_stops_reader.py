@@ -45,7 +45,7 @@ class Stops:
         consumer = assigned_consumer(self.bootstrap, "test", read_committed=False)
         await consumer.start()
         try:
-            return (await consumer.end_offsets([tp]))[tp]
+            return int((await consumer.end_offsets([tp]))[tp])
         finally:
             await consumer.stop()
 
@@ -92,7 +92,7 @@ async def test_an_empty_partition_is_drained_soon_and_stays_so(stops: Stops) -> 
 
 @pytest.mark.broker
 async def test_records_come_in_order_while_other_partitions_come_and_go(stops: Stops) -> None:
-    """aiokafka's assign resets every position; ours go on where they were."""
+    """The assign of aiokafka resets every position; ours go on where they were."""
     first, second = Inbox(), Inbox()
     starts = [await stops.end(2), await stops.end(3)]
     values = [b"%d" % n for n in range(3 * RECORDS_MAX)]
