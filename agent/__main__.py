@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 
+from agent.refusals import check
 from runtime.logs import configure
 from runtime.settings import SettingsError, read_settings
 
@@ -16,15 +17,15 @@ EXIT_FAILED = 1
 
 def main() -> int:
     """Run until stopped; 0 after a drain, 1 for what a restart may mend, 2 for settings."""
-    from agent import worker
-
     try:
         settings = read_settings(os.environ)
-        worker.check(settings, os.environ)
+        check(settings, os.environ)
     except SettingsError as error:
         print(f"dialer agent: {error}", file=sys.stderr)
         return EXIT_SETTINGS
     configure("agent", settings.log_level)
+    from agent import worker  # seconds of imports: only now
+
     # LiveKit's native client writes addresses with tokens at its lower levels.
     logging.getLogger("livekit").setLevel(max(logging.getLogger().level, logging.WARNING))
     logging.getLogger("livekit.agents").setLevel(logging.getLogger().level)

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ from agent.wire import SOCKET_VARIABLE
 from runtime.clock import SystemClock
 from runtime.logs import Log
 from runtime.metrics import REGISTRY
-from runtime.settings import Settings, SettingsError, brief_keys, required
+from runtime.settings import Settings
 
 LOAD_FULL: Final = 0.69
 """The load we call full: livekit-server gives nothing to a worker at 0.7 (pkg/service/agentservice.go)."""
@@ -40,11 +40,6 @@ REGISTER_TRIES: Final = 16
 JOB_MEMORY_WARN_MB: Final = 300
 SOCKET_PATH_MAX: Final = 100
 """Bytes of a Unix socket's path (108 in Linux), with some room."""
-REFUSED_VARIABLES: Final = {
-    "LIVEKIT_DEV_MODE": "it turns on services of LiveKit Cloud",
-    "LIVEKIT_AGENT_NAME_OVERRIDE": "the name is DIALER_AGENT_NAME",
-    "LIVEKIT_WORKER_TOKEN": "it turns off counting jobs",
-}
 
 log = Log("agent.worker")
 
@@ -90,23 +85,6 @@ class CountingServer(AgentServer):
     def _get_effective_load(self) -> float:
         # livekit-agents 1.8.9 takes an idle worker as full after `num_idle_processes` answers of one burst.
         return self._load_of(len(self.active_jobs) + self._reserved_slots)
-
-
-def check(settings: Settings, environment: Mapping[str, str]) -> None:
-    """Refuse to start with what cannot work. Raises: SettingsError."""
-    for name, why in REFUSED_VARIABLES.items():
-        if environment.get(name):
-            raise SettingsError(f"{name} is set; unset it: {why}")
-    if not settings.livekit_api_key:
-        raise SettingsError("LIVEKIT_API_KEY is not set; give the key of your LiveKit server")
-    required(settings.livekit_api_secret, "LIVEKIT_API_SECRET")
-    brief_keys(settings.brief_key)
-    if settings.ice_transport == "relay":
-        raise SettingsError("DIALER_ICE_TRANSPORT=relay is not built yet; only `all` is")
-    if settings.ice_transport != "all":
-        raise SettingsError("DIALER_ICE_TRANSPORT must be `all`")
-    if settings.agent_idle_processes < 0:
-        raise SettingsError("DIALER_AGENT_IDLE_PROCESSES must be 0 or more")
 
 
 async def run(settings: Settings) -> None:

@@ -199,6 +199,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                 if owner.current is not None and topic in owner.current.positions
             }
             offsets = {tp: offset for tp, offset in offsets.items() if tp in consumer.assignment()}
+            if not offsets:
+                continue
             asked_at = self._clock.monotonic()
             try:
                 await consumer.commit(offsets)

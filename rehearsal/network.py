@@ -14,7 +14,7 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -289,23 +289,28 @@ async def start(network: Network, supervisor: Supervisor) -> None:
     Raises: NotReady with the log's tail; kafka.FormatFailed.
     """
     livekit_server.prepare(network.livekit)
-    await kafka.prepare(network.broker)
     await supervisor.start([livekit_server.server_spec(network.livekit)])
-    await start_together(supervisor, [kafka.broker_spec(network.broker), *stand_ins(network)])
+    await _together([_start_log(network, supervisor), *(supervisor.start([spec]) for spec in stand_ins(network))])
+    await _together([supervisor.start([spec]) for spec in dialer_processes(network)])
+
+
+async def _start_log(network: Network, supervisor: Supervisor) -> None:
+    """Start the broker and make its topics."""
+    await kafka.prepare(network.broker)
+    await supervisor.start([kafka.broker_spec(network.broker)])
     topics = topics_spec(network)
     await supervisor.start([topics])
     code = await supervisor.wait_exit(topics.name)
     if code != 0:
         log = supervisor.log_path(topics.name)
         raise NotReady(f"`dialer topics` ended with {code}; the end of {log}:\n{log_tail(log)}")
-    await start_together(supervisor, dialer_processes(network))
 
 
-async def start_together(supervisor: Supervisor, specs: list[ProcessSpec]) -> None:
-    """Start processes that do not wait for each other; they stop in the reverse of this order."""
+async def _together(starts: Iterable[Coroutine[None, None, None]]) -> None:
+    """Wait for all; the first failure ends the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            for spec in specs:
-                group.create_task(supervisor.start([spec]))
+            for start_one in starts:
+                group.create_task(start_one)
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None

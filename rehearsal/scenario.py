@@ -121,15 +121,14 @@ def _of_role(request: Request, number: int) -> Request:
 
 
 def _stopped() -> list[Request]:
-    def stop(role: Role, persona: str, ending: int, outcome: str, dials: int, waits_s: int = 0) -> Request:
-        expected = Expected(outcome=outcome, dials=dials)
+    def stop(role: Role, persona: str, ending: int, expected: Expected, waits_s: int = 0) -> Request:
         name = role.replace("_", "-")
         return _request(role, persona, 0, ending, request_id=name, expected=expected, waits_s=waits_s)
 
     return [
-        stop(Role.CANCEL_WAITING, "answers", 1, "refused_cancelled", 0, waits_s=30),
-        stop(Role.CANCEL_RINGING, "no_answer", 41, "cancelled", 1),
-        stop(Role.SUPPRESSED, "answers", 2, "refused_suppressed", 0),
+        stop(Role.CANCEL_WAITING, "answers", 1, Expected(outcome="refused_cancelled", dials=0), waits_s=30),
+        stop(Role.CANCEL_RINGING, "no_answer", 41, Expected(outcome="cancelled", dials=1)),
+        stop(Role.SUPPRESSED, "answers", 2, Expected(outcome="refused_suppressed", dials=0)),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, assert_never
 
 from dialer.callee.evolve import Copied
 from dialer.callee.inputs import AgentSilent, DeadlinePassed, Dialled, Fenced, LegGone
@@ -16,6 +16,7 @@ from schemas.observations import DialOutcome
 from schemas.outcomes import FenceReason, Withdrawal
 
 Decisions = list[Decision | Copied]
+_WITHDRAWALS: Final = frozenset(Withdrawal)
 
 
 def _number(call: Call) -> int:
@@ -64,8 +65,7 @@ def settled(callee: Callee, call: Call, given: Dialled, now: datetime) -> Decisi
 
 def _withheld(outcome: DialOutcome) -> Withdrawal:
     """Read the gate's word; one of a later version still says that nothing was sent."""
-    known = outcome.withheld in Withdrawal._value2member_map_
-    return Withdrawal(outcome.withheld) if known else Withdrawal.NOT_SENT
+    return Withdrawal(outcome.withheld) if outcome.withheld in _WITHDRAWALS else Withdrawal.NOT_SENT
 
 
 def _failed(attempt: int, outcome: DialOutcome) -> DialFailed:

@@ -21,7 +21,6 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from livekit import api
 
-from agent.worker import CountingServer
 from rehearsal import kafka, livekit_server
 from rehearsal.ear import HeardCall, heard_of
 from rehearsal.personas import PERSONAS, Persona
@@ -94,7 +93,7 @@ class Stage:
             **more,
         }
 
-    async def place(self, message: str = MESSAGE, **brief_fields: Any) -> Call:
+    async def place(self, message: str = MESSAGE, agent_name: str = AGENT_NAME, **brief_fields: Any) -> Call:
         """Make a room with an agent dispatched into it, as the dialer does."""
         callee = values.callee_key(secrets.token_hex(8), b"pepper")
         call_id = values.call_id(callee, values.request_hash("rx", secrets.token_hex(8)))
@@ -117,9 +116,21 @@ class Stage:
         )
         metadata = BriefBox({"k1": BRIEF_KEY}).seal(brief, os.urandom)
         call = Call(brief=brief, asked_at=time.monotonic())
-        dispatch = api.RoomAgentDispatch(agent_name=AGENT_NAME, metadata=metadata)
+        dispatch = api.RoomAgentDispatch(agent_name=agent_name, metadata=metadata)
         await self.client.room.create_room(api.CreateRoomRequest(name=call.room, agents=[dispatch]))
         return call
+
+    async def registered(self, agent_name: str) -> None:
+        """Place calls that nobody dials until an agent comes: the worker has registered by then."""
+        for _ in range(10):
+            call = await self.place(agent_name=agent_name)
+            with contextlib.suppress(pytest.fail.Exception):
+                await self.comes(call, AgentReady.TYPE, timeout_s=5)
+                await self.hang_up(call)
+                await self.comes(call, ConversationEnded.TYPE)
+                return
+            await self.hang_up(call)
+        pytest.fail("no agent came")
 
     async def dial(self, call: Call, persona: Persona = ANSWERS) -> None:
         """Let the callee's phone join the room and ring."""
@@ -190,10 +201,8 @@ class Stage:
         dial = next(dial for dial in dials_of(directory / "witness.jsonl") if dial.attempt_id == attempt)
         return dial, heard_of(directory, attempt)
 
-    def job_pid(self, call: Call) -> int:
-        """Return the process of a call's job: the one whose socket to the parent says so is not known outside; the
-        youngest job process with a room connection is found by the job id in no place, so tests run one job at a time.
-        """
+    def job_pid(self) -> int:
+        """Return the process of a call's job: the only one with media, since no other call runs meanwhile."""
         jobs = [p for p in psutil.Process(self.supervisor.pid("agent")).children(recursive=True) if _talks_udp(p)]
         assert len(jobs) == 1, f"{len(jobs)} jobs run"
         return jobs[0].pid
@@ -246,11 +255,11 @@ def _python(name: str, argv: list[str], env: dict[str, str], ready_port: int, **
     return ProcessSpec(name=name, argv=[sys.executable, *argv], env=env, cwd=root, ready=ready, **more)
 
 
-def agent_spec(stage: Stage, name: str = "agent", **more: str) -> ProcessSpec:
+def agent_spec(stage: Stage, name: str = "agent", *, restart: bool = True, **more: str) -> ProcessSpec:
     """Return a worker as it is deployed."""
     port = free_port()
     env = stage.environment(DIALER_AGENT_PORT=str(port), **more)
-    return _python(name, ["-m", "agent"], env, port, ready_timeout_s=60.0)
+    return _python(name, ["-m", "agent"], env, port, ready_timeout_s=60.0, restart=restart)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -289,7 +298,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         await supervisor.start([agent_spec(stage)])
         reading = asyncio.create_task(stage.read())
         try:
-            await _registered(stage)
+            await stage.registered(AGENT_NAME)
             yield stage
         finally:
             reading.cancel()
@@ -304,22 +313,3 @@ async def _make_topic(bootstrap: str) -> None:
         await client.create_topics([topic])
     finally:
         await client.close()
-
-
-async def _registered(stage: Stage) -> None:
-    """Place a call that nobody answers until an agent comes: the worker has registered by then."""
-    for _ in range(10):
-        call = await stage.place()
-        with contextlib.suppress(TimeoutError, pytest.fail.Exception):
-            await stage.comes(call, AgentReady.TYPE, timeout_s=5)
-            await stage.hang_up(call)
-            await stage.comes(call, ConversationEnded.TYPE)
-            return
-        await stage.hang_up(call)
-    pytest.fail("no agent came: " + stage.supervisor.log_path("agent").read_text()[-4000:])
-
-
-@pytest.fixture
-def server_class() -> type[CountingServer]:
-    """The agent server."""
-    return CountingServer

@@ -12,7 +12,7 @@ import pytest
 
 from rehearsal.hearing import Verdict, compare
 from schemas import facts
-from tests.agent.conftest import ANSWERS, MESSAGE, PERSONA, Call, Stage
+from tests.agent.conftest import ANSWERS, MESSAGE, PERSONA, Call, Stage, agent_spec
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -121,7 +121,7 @@ async def test_a_killed_job_is_told_at_once(stage: Stage) -> None:
     await stage.comes(call, facts.AgentReady.TYPE)
     await stage.dial(call, PERSONA["no_answer"])
     await stage.until(lambda: "callee_status ringing" in short(stage, call), "ringing")
-    pid = stage.job_pid(call)
+    pid = stage.job_pid()
     before = len(stage.facts(call))
     began = asyncio.get_running_loop().time()
     os.kill(pid, signal.SIGKILL)
@@ -165,3 +165,34 @@ async def test_three_calls_at_once_hear_the_message_soon(stage: Stage) -> None:
         f" worker CPU {used:.2f} s a call"
     )
     assert statistics.median(delays) <= 600  # a loose bound on a shared machine; `make bench` holds the real ones
+
+
+async def test_a_burst_onto_warm_processes_is_taken_whole(stage: Stage) -> None:
+    """Eight rooms at once with three idle processes: every one of them gets its agent."""
+    calls = await asyncio.gather(*(stage.place() for _ in range(8)))
+    for call in calls:
+        await stage.comes(call, facts.AgentReady.TYPE)
+    for call in calls:
+        await stage.hang_up(call)
+        await stage.comes(call, facts.ConversationEnded.TYPE)
+
+
+async def test_sigterm_lets_a_running_call_end(stage: Stage) -> None:
+    """A worker that is asked to go takes no new call, finishes the one it has, ships its facts and exits with 0."""
+    await stage.supervisor.start([agent_spec(stage, "leaving", restart=False, DIALER_AGENT_NAME="leaving")])
+    await stage.registered("leaving")
+    call = await stage.place(agent_name="leaving")
+    await stage.comes(call, facts.AgentReady.TYPE)
+    stage.supervisor.kill("leaving", signal.SIGTERM)
+    await stage.dial(call)
+    await stage.comes(call, facts.ConversationEnded.TYPE)
+    assert short(stage, call)[-1] == "conversation_ended delivered"
+    assert await stage.supervisor.wait_exit("leaving") == 0
+
+
+async def test_no_log_of_the_worker_holds_the_message_or_an_identity(stage: Stage) -> None:
+    """After all calls of this module: words, names, room names and identities are in no line of the worker's log."""
+    log = stage.supervisor.log_path("agent").read_text()
+    assert "job done" in log
+    for secret in ("Ann", "prescription", "Main Street", "callee-", "call-", "data_key"):
+        assert secret not in log, secret

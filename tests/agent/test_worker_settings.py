@@ -15,6 +15,7 @@ import pytest
 
 from agent import worker
 from agent.brief import BriefRefused, open_brief
+from agent.refusals import check
 from runtime.seal import BriefBox
 from runtime.settings import Settings, SettingsError, read_settings
 from schemas import values
@@ -46,24 +47,38 @@ def test_a_setting_that_cannot_work_is_refused_by_name(changes: dict[str, str], 
     """Each refusal names the variable."""
     environment = GOOD | changes
     with pytest.raises(SettingsError, match=says):
-        worker.check(read_settings(environment), environment)
+        check(read_settings(environment), environment)
 
 
 def test_the_worker_ends_with_one_line_for_the_operator() -> None:
     """`python -m agent` without settings: exit code 2, one line on standard error, no trace."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
-        [sys.executable, "-m", "agent"], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "agent"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 2
-    assert ended.stderr.strip().splitlines() == ["dialer agent: LIVEKIT_API_KEY is not set; give the key of your LiveKit server"]
+    assert ended.stderr.strip().splitlines() == [
+        "dialer agent: LIVEKIT_API_KEY is not set; give the key of your LiveKit server"
+    ]
 
 
 def test_a_worker_without_kafka_ends_and_says_so() -> None:
     """A worker that cannot report must not take calls: exit code 1, so that its supervisor starts it again."""
     environment = GOOD | {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     ended = subprocess.run(
-        [sys.executable, "-m", "agent"], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "agent"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 1
     assert "KAFKA_BOOTSTRAP_SERVERS" in ended.stderr.splitlines()[-1]
@@ -78,7 +93,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
-@pytest.mark.parametrize(("running", "accepted", "free"), [(0, 0, True), (0, 8, True), (5, 14, True), (20, 0, False), (12, 8, False)])
+@pytest.mark.parametrize(
+    ("running", "accepted", "free"), [(0, 0, True), (0, 8, True), (5, 14, True), (20, 0, False), (12, 8, False)]
+)
 def test_a_worker_is_full_when_its_jobs_are(server: Any, running: int, accepted: int, free: bool) -> None:
     """A burst onto an idle worker is taken, up to the number of jobs it may have; none beyond."""
     server._proc_pool.processes = [SimpleNamespace(running_job=object())] * running

@@ -1,0 +1,31 @@
+"""What a worker refuses to start with; imports nothing heavy, so that the operator hears at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from runtime.settings import Settings, SettingsError, brief_keys, required
+
+REFUSED_VARIABLES: Final = {
+    "LIVEKIT_DEV_MODE": "it turns on services of LiveKit Cloud",
+    "LIVEKIT_AGENT_NAME_OVERRIDE": "the name is DIALER_AGENT_NAME",
+    "LIVEKIT_WORKER_TOKEN": "it turns off counting jobs",
+}
+
+
+def check(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Refuse what cannot work. Raises: SettingsError."""
+    for name, why in REFUSED_VARIABLES.items():
+        if environment.get(name):
+            raise SettingsError(f"{name} is set; unset it: {why}")
+    if not settings.livekit_api_key:
+        raise SettingsError("LIVEKIT_API_KEY is not set; give the key of your LiveKit server")
+    required(settings.livekit_api_secret, "LIVEKIT_API_SECRET")
+    brief_keys(settings.brief_key)
+    if settings.ice_transport == "relay":
+        raise SettingsError("DIALER_ICE_TRANSPORT=relay is not built yet; only `all` is")
+    if settings.ice_transport != "all":
+        raise SettingsError("DIALER_ICE_TRANSPORT must be `all`")
+    if settings.agent_idle_processes < 0:
+        raise SettingsError("DIALER_AGENT_IDLE_PROCESSES must be 0 or more")

@@ -1,0 +1,67 @@
+"""`write_path`: commands a second through the write side as deployed, beside a bare transactional loop of the same bytes.
+
+A round: topics anew; a process gives 10,000 callees a state; another takes over; 60,000 commands to 60,000 numbers
+become visible at one moment (they lie in one transaction); the clock stops when `$offsets` of every partition cover
+them, that is after the last commit's answer. Then the bare loop writes as many records of the same sizes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from bench import bed
+from bench.bare import OUT
+from bench.child import ask_once, start
+from bench.figure import Round
+from bench.requests import place_calls
+from schemas.topics import CALLEES, EVENTS, KEYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is written: commands, and how many of their callees have a state before."""
+
+    commands: int
+    known: int
+
+
+FULL = Size(commands=60_000, known=10_000)
+QUICK = Size(commands=12_000, known=2_000)
+
+
+async def write_path(bootstrap: str, size: Size, seed: int) -> tuple[Round, dict[str, Any]]:
+    """Run one round; returns it with what else was seen."""
+    await bed.fresh_topics(bootstrap)
+    chunk = bed.Chunk(bootstrap)
+    await chunk.start()
+    try:
+        dialer = await start("deployed")
+        await dialer.ask(bootstrap=bootstrap)
+        ends = await chunk.write(place_calls(size.known, seed, "before"))
+        await chunk.release()
+        await dialer.ask(ends=ends)
+        await dialer.end()
+        before = {topic.name: await bed.sizes(bootstrap, topic.name) for topic in (EVENTS, CALLEES, KEYS)}
+
+        dialer = await start("deployed")
+        owned = await dialer.ask(bootstrap=bootstrap)
+        ends = await chunk.write(place_calls(size.commands, seed, "call"))
+        began = time.monotonic()
+        await chunk.release()
+        done = await dialer.ask(ends=ends)
+        await dialer.end()
+    finally:
+        await chunk.close()
+    seconds = done["at"] - began
+    records: dict[str, tuple[float, int]] = {}
+    for out, topic in zip(OUT, (EVENTS, CALLEES, KEYS), strict=True):
+        count, bytes_ = await bed.sizes(bootstrap, topic.name)
+        count, bytes_ = count - before[topic.name][0], bytes_ - before[topic.name][1]
+        records[out.name] = (count / size.commands, bytes_ // max(count, 1) - 26)
+    await bed.fresh_topics(bootstrap, OUT)
+    bare = await ask_once("bare_write", bootstrap=bootstrap, commands=size.commands, batch=2000, records=records)
+    value, limit = size.commands / seconds, size.commands / bare["seconds"]
+    seen = done | {"records": records, "owned_s": owned["owned_s"], "seconds": seconds, "bare_s": bare["seconds"]}
+    return Round(value=value, limit=limit), seen
