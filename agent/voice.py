@@ -6,6 +6,7 @@ Frames of 100 ms: they cost half the CPU of 20 ms ones, and nothing else (refere
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,9 +17,11 @@ from agent.speech import SAMPLE_BYTES, SAMPLE_RATE, Spoken
 
 FRAME_MS: Final = 100
 QUEUE_MS: Final = 500
-LEAD_IN_S: Final = 0.12
-"""Silence between the subscription and the first word: the listener's decoder is set up and its jitter buffer starts on
-silence, so that neither costs a piece of the first word (seen without it, three phones answering at once)."""
+LEAD_IN_MIN_S: Final = 0.12
+LEAD_IN_MAX_S: Final = 0.3
+"""Silence between the subscription and the first word, as long as the subscription itself took within these bounds: the
+listener's decoder is set up and its jitter buffer settles meanwhile, which else costs a piece of the first word (seen
+with three phones answering at once; the slower the machine, the more)."""
 BITRATE: Final = 32_000
 """Opus for one voice; the telephone network behind carries 8 kHz."""
 _FRAME_SAMPLES: Final = SAMPLE_RATE * FRAME_MS // 1000
@@ -50,11 +53,13 @@ class Voice:
 
     async def has_listener(self, over: asyncio.Future[Any], timeout_s: float) -> bool:
         """Wait until somebody subscribed and hears, so that the first word is not lost; False when nobody does."""
+        began = time.monotonic()
         subscribed: asyncio.Future[Any] = asyncio.ensure_future(self._publication.wait_for_subscription())
         try:
             await asyncio.wait({subscribed, over}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if subscribed.done():
-                await asyncio.wait([over], timeout=LEAD_IN_S)
+                took_s = time.monotonic() - began
+                await asyncio.wait([over], timeout=min(max(took_s, LEAD_IN_MIN_S), LEAD_IN_MAX_S))
             return subscribed.done() and not over.done()
         finally:
             subscribed.cancel()

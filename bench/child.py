@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -18,6 +21,8 @@ CHILDREN: Final = {
     "stages": "bench.stages",
 }
 ANSWER_TIMEOUT_S: Final = 1800.0
+END_TIMEOUT_S: Final = 20.0
+LOGS: Final = Path("run/bench/logs")
 _LINE_MAX: Final = 16 * 1024 * 1024
 
 
@@ -35,11 +40,11 @@ class Child:
         """Send one line and wait for the answer to it. Raises: ChildFailed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(orjson.dumps(arguments) + b"\n")
+        self._process.stdin.write(orjson.dumps(arguments, option=orjson.OPT_NON_STR_KEYS) + b"\n")
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             line = await self._process.stdout.readline()
         if not line:
-            raise ChildFailed(f"{self._name} ended with {await self._process.wait()}")
+            raise ChildFailed(f"{self._name} ended with {await self._process.wait()}; see {LOGS / self._name}.log")
         answer: dict[str, Any] = orjson.loads(line)
         return answer
 
@@ -48,34 +53,39 @@ class Child:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(END_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
 
 
-async def start(name: str) -> Child:
-    """Start a measured process."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.child",
-        name,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LINE_MAX,
-    )
-    return Child(name, process)
+@asynccontextmanager
+async def running(name: str) -> AsyncIterator[Child]:
+    """Run a measured process; it ends with the block, and what it has to say goes to `run/bench/logs/`."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (LOGS / f"{name}.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bench.child",
+            name,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            limit=_LINE_MAX,
+        )
+        child = Child(name, process)
+        try:
+            yield child
+        finally:
+            await child.end()
 
 
 async def ask_once(name: str, **arguments: Any) -> dict[str, Any]:
     """Start a process, ask it one thing, end it. Raises: ChildFailed."""
-    child = await start(name)
-    try:
+    async with running(name) as child:
         return await child.ask(**arguments)
-    finally:
-        await child.end()
 
 
 async def lines() -> asyncio.StreamReader:

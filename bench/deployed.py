@@ -123,6 +123,7 @@ async def deployed() -> None:
         cpu = _cpu_s()
         with Stalls() as stalls:
             while not process.has_reached(ends, asked.get("topic", COMMANDS.name)) and not failed.done():
+                assert not reader.at_eof(), "the parent is gone"
                 await asyncio.sleep(POLL_S)
             at = time.monotonic()
         if failed.done():

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import bed
 from bench.bare import OUT
-from bench.child import ask_once, start
+from bench.child import ask_once, running
 from bench.figure import Round
 from bench.requests import place_calls
 from schemas.topics import CALLEES, EVENTS, KEYS
@@ -37,21 +37,19 @@ async def write_path(bootstrap: str, size: Size, seed: int) -> tuple[Round, dict
     chunk = bed.Chunk(bootstrap)
     await chunk.start()
     try:
-        dialer = await start("deployed")
-        await dialer.ask(bootstrap=bootstrap)
-        ends = await chunk.write(place_calls(size.known, seed, "before"))
-        await chunk.release()
-        await dialer.ask(ends=ends)
-        await dialer.end()
+        async with running("deployed") as dialer:
+            await dialer.ask(bootstrap=bootstrap)
+            ends = await chunk.write(place_calls(size.known, seed, "before"))
+            await chunk.release()
+            await dialer.ask(ends=ends)
         before = {topic.name: await bed.sizes(bootstrap, topic.name) for topic in (EVENTS, CALLEES, KEYS)}
 
-        dialer = await start("deployed")
-        owned = await dialer.ask(bootstrap=bootstrap)
-        ends = await chunk.write(place_calls(size.commands, seed, "call"))
-        began = time.monotonic()
-        await chunk.release()
-        done = await dialer.ask(ends=ends)
-        await dialer.end()
+        async with running("deployed") as dialer:
+            owned = await dialer.ask(bootstrap=bootstrap)
+            ends = await chunk.write(place_calls(size.commands, seed, "call"))
+            began = time.monotonic()
+            await chunk.release()
+            done = await dialer.ask(ends=ends)
     finally:
         await chunk.close()
     seconds = done["at"] - began

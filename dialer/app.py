@@ -233,6 +233,7 @@ class App:
     async def _drain(self, failed: asyncio.Task[BaseException]) -> None:
         """Start nothing new; wait for dials under way and for their outcomes to be committed."""
         self._shared.draining = True
+        self._shared.pacer.set_share(0, PARTITIONS)
         self._waiting["end"] = "shutting down"
         until = self.clock.monotonic() + RING_MAX_S + DRAIN_MARGIN_S
         while self._shared.dialing and self.clock.monotonic() < until and not failed.done():

@@ -191,6 +191,7 @@ class Runner:
             case Adopt():
                 return self._spawn(adopt(self.ownership, shared, key, effect), "adopt")
             case Fence():
+                self.ownership.agents.forget(effect.call_id, effect.attempt)
                 opening = self._opening.pop((effect.call_id, effect.attempt), None)
                 return self._spawn(fence(self.ownership, shared, key, effect, opening), "fence")
         assert_never(effect)

@@ -17,6 +17,7 @@ from dialer.prepare import open_message, open_number
 from dialer.telephony import DialAnswer, DialRequest, RoomRequest
 from dialer.trunks import caller_id_for
 from runtime import metrics
+from runtime.logs import Log
 from schemas.brief import Brief
 from schemas.observations import DialOutcome
 from schemas.outcomes import Withdrawal
@@ -34,6 +35,8 @@ FENCE_APART_S: Final = 1.0
 FENCE_BACKOFF_MAX_S: Final = 10.0
 ADOPT_EVERY_S: Final = 2.0
 MEMBERSHIP_MARGIN_S: Final = 3.0
+
+log = Log("dialer.legs")
 
 
 async def open_room(ownership: Ownership, shared: Shared, callee_key: str, call: Call) -> None:
@@ -192,7 +195,11 @@ async def fence(
             await shared.clock.sleep(FENCE_APART_S)
             legs = await shared.telephony.legs(room)
             second = await shared.telephony.delete_room(room)
-            if second == "not_found" and not any(leg.kind == "sip" for leg in legs or ()):
+            seen = legs is None or any(leg.kind == "sip" for leg in legs)
+            if legs is not None and seen:
+                metrics.ALARMS.labels("leg_in_fenced_room").inc()
+                log.alarm("a leg came into a fenced room; it was hung up", call_id=effect.call_id, attempt=effect.attempt)
+            if second == "not_found" and not seen:
                 fenced = i.Fenced(
                     id=f"fence/{attempt_id(effect.call_id, effect.attempt)}",
                     at=shared.clock.now(),

@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from dialer.agents import Agents
 from dialer.callee import inputs as i
 from dialer.callee.owed import Adopt, Effect, deadline, outstanding, owed
-from dialer.callee.state import Callee, is_forgettable
+from dialer.callee.state import Callee, Phase, is_forgettable
 from dialer.callee.step import step
 from dialer.campaigns import Campaigns
 from dialer.data_keys import DataKeys
@@ -40,7 +40,9 @@ from dialer.records import (
     rejection,
 )
 from dialer.timers import Timers
+from dialer.traceparent import well_formed
 from dialer.translate import Forward, Given, Ignored, Renewed, Translator
+from dialer.wakeup import Wakeup
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.logs import Log
@@ -48,7 +50,7 @@ from runtime.seal import MasterKey
 from schemas import topics
 from schemas.observations import DialOutcome
 from schemas.steps import Step
-from schemas.values import Invalid, attempt_id
+from schemas.values import Invalid, attempt_id, callee_of
 
 SLICE_S: Final = 0.005
 """Work goes on for so long at most before other work gets a turn."""
@@ -56,7 +58,10 @@ TURN_S: Final = 0.1
 """A turn's own work, after which it commits; with stops waiting it ends at the next slice."""
 POSITIONS_IDLE_S: Final = 5.0
 """Positions alone (renewals, hints) are committed this late: nothing hangs on them."""
-REJECTED_FIELDS: Final = {"conflict": "request_id", "too_many": "to"}
+FACTS_SIZE_MAX: Final = 256 * 1024
+"""Characters that the numbers of seen facts may take in one callee's snapshot: what a record can hold is bounded, for an
+output that the broker refuses would be made again, and refused again, for ever."""
+REJECTED_FIELDS: Final = {"conflict": "request_id", "too_many": "to", "too_many_facts": "number"}
 
 log = Log("dialer.ownership")
 
@@ -135,7 +140,9 @@ class Ownership:
         self._records: deque[RawRecord] = deque()
         self._outcomes: dict[str, i.Dialled] = {}
         """Outcomes that were handed over and are not committed yet."""
-        self._wake = asyncio.Event()
+        self._wakeup = Wakeup(parts.clock, f"deadline-{partition}")
+        self._floor = datetime.min.replace(tzinfo=UTC)
+        """The moment of the turn before: an owner's clock never goes backwards, whatever the wall clock does."""
         self._space = asyncio.Event()
         self._space.set()
         self._committed_at = 0.0
@@ -147,7 +154,7 @@ class Ownership:
         """Hand an input over in process; False where this ownership is over."""
         if self.alive:
             self._inputs.append((callee_key, given))
-            self._wake.set()
+            self._wakeup.wake()
         return self.alive
 
     def offer_outcome(self, callee_key: str, call_id: str, outcome: DialOutcome) -> None:
@@ -168,7 +175,7 @@ class Ownership:
         """Hand over stops, in order."""
         self._stops.extend(records)
         self._stops_open += len(records)
-        self._wake.set()
+        self._wakeup.wake()
 
     async def offer_records(self, records: Sequence[RawRecord]) -> None:
         """Hand over records of commands and observations, waiting while too many wait already."""
@@ -177,7 +184,7 @@ class Ownership:
             await self._space.wait()
         if self.alive:
             self._records.extend(records)
-            self._wake.set()
+            self._wakeup.wake()
 
     def stops_open(self) -> int:
         """Return how many stops were handed over and are not committed yet."""
@@ -202,7 +209,10 @@ class Ownership:
         if restored.offsets is None and restored.snapshots:
             metrics.ALARMS.labels("offsets_missing").inc()
             raise PositionLost("snapshots without $offsets")
-        self.positions = decode_offsets(restored.offsets) if restored.offsets is not None else {}
+        try:
+            self.positions = decode_offsets(restored.offsets) if restored.offsets is not None else {}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise PositionLost("$offsets cannot be read") from None
         self.keys.restore(restored.keys)
         for key, value in restored.snapshots.items():
             callee_key = key.decode()
@@ -219,7 +229,7 @@ class Ownership:
                 self._adopted |= {(e.call_id, e.attempt) for e in wanted if isinstance(e, Adopt)}
                 self._effects.align(callee, wanted, mono)
                 self._timers.set(callee_key, deadline(callee, now))
-        self._wake.set()
+        self._wakeup.wake()
 
     def _find(self, callee_key: str, changed: dict[str, Callee]) -> Callee | None:
         """Return a callee as this turn has it so far; None for one that is parked."""
@@ -258,25 +268,18 @@ class Ownership:
         self._effects.close()
         for given in self._outcomes.values():
             self._effects.orphaned(given.call_id, given.outcome)
-        self._wake.set()
+        self._wakeup.cancel()
+        self._wakeup.wake()
         self._space.set()
 
     async def _wait(self) -> None:
-        due = self._timers.next_due()
         if self._stops or self._inputs or self._records:
             await self._clock.sleep(0)
             return
-        self._wake.clear()
-        wait_s = 60.0 if due is None else (due - self._clock.now()).total_seconds()
-        if wait_s > 0:
-            try:
-                async with asyncio.timeout(min(wait_s, 60.0)):
-                    await self._wake.wait()
-            except TimeoutError:
-                return
+        await self._wakeup.wait(self._timers.next_due())
 
     async def _turn(self) -> None:
-        turn = _Turn(now=self._clock.now(), began=self._clock.monotonic())
+        turn = _Turn(now=max(self._clock.now(), self._floor), began=self._clock.monotonic())
         slice_began = turn.began
         while turn.inputs < self._parts.batch_max and self._take_one(turn):
             turn.inputs += 1
@@ -290,6 +293,7 @@ class Ownership:
                 slice_began = self._clock.monotonic()
         if len(self._records) < self._parts.inbox_max:
             self._space.set()
+        self._floor = turn.now
         self._clock.passing(Step.BATCH_DECIDED)
         await self._commit(turn)
 
@@ -324,11 +328,13 @@ class Ownership:
             return
         match read:
             case Given():
-                self._take(turn, read.callee_key, read.given, raw, read.traceparent)
+                self._take(turn, read.callee_key, read.given, raw, well_formed(read.traceparent))
             case Renewed():
-                self.agents.renewed(read.call_id, read.attempt, raw.timestamp_ms)
+                self._hear(turn, read.call_id, read.attempt, raw)
             case Forward():
-                turn.records.append(forwarded(raw, read.topic, read.key, read.partition, read.value, raw.headers))
+                # a stop is written anew: what a foreign header says of it stays where it was
+                kept = raw.headers if read.topic == raw.topic else ()
+                turn.records.append(forwarded(raw, read.topic, read.key, read.partition, read.value, kept))
                 metrics.INPUTS.labels("forwarded").inc()
             case Ignored():
                 metrics.INPUTS.labels("ignored").inc()
@@ -341,11 +347,16 @@ class Ownership:
             if raw is not None:
                 self._reject(turn, raw, "callee_key", "callee_parked")
             return
+        if given.at < self._floor:
+            given = replace(given, at=self._floor)
         if isinstance(given, i.FactSeen) and raw is not None:
-            self.agents.renewed(given.call_id, given.attempt, raw.timestamp_ms)
+            self._hear(turn, given.call_id, given.attempt, raw)
         done = step(callee, given)
-        if done.rejected is not None and raw is not None:
-            self._reject(turn, raw, REJECTED_FIELDS[done.rejected], done.rejected)
+        rejected = done.rejected
+        if isinstance(given, i.FactSeen) and _facts_size(done.callee) > FACTS_SIZE_MAX:
+            rejected = "too_many_facts"
+        if rejected is not None and raw is not None:
+            self._reject(turn, raw, REJECTED_FIELDS[rejected], rejected)
             return
         turn.touched.add(callee_key)
         if done.events:
@@ -353,8 +364,20 @@ class Ownership:
             for recorded in done.events:
                 turn.records.append(event_record(self.partition, callee_key, recorded, traceparent))
 
+    def _hear(self, turn: _Turn, call_id: str, attempt: int, raw: RawRecord) -> None:
+        """Note that an agent lives, while its attempt does: of one that is over nothing is kept."""
+        callee_key = callee_of(call_id)
+        callee = turn.changed.get(callee_key) or self.committed(callee_key)
+        call = callee.calls.get(call_id) if callee is not None else None
+        if call is None or call.attempt is None or call.attempt.number != attempt or call.phase is Phase.FENCING:
+            return
+        self.agents.renewed(call_id, attempt, raw.timestamp_ms)
+
     def _reject(self, turn: _Turn, raw: RawRecord, name: str, rule: str) -> None:
         metrics.REJECTED.labels(rule).inc()
+        if rule == "layout":
+            metrics.ALARMS.labels("layout").inc()
+            log.alarm("a forwarded record is a stray again", topic=raw.topic, offset=raw.offset)
         turn.records.append(rejection(raw, self.partition, name, rule, self._parts.pepper, turn.now))
 
     # ---- commit, then act ----------------------------------------------------------------------------------------
@@ -410,3 +433,9 @@ class Ownership:
             if call.attempt is not None and (call.call_id, call.attempt.number) in self._adopted:
                 return outstanding(callee, now)
         return owed(callee, now)
+
+
+def _facts_size(callee: Callee) -> int:
+    """Return how many characters the facts seen take in a snapshot."""
+    of_calls = sum(len(k) + len(v) for call in callee.calls.values() for k, v in call.facts.items())
+    return of_calls + sum(len(k) + len(v) for closed in callee.closed.values() for k, v in closed.facts.items())

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import Final, TypeVar
 
@@ -26,6 +25,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from projections.audit_tail import places
 from projections.audit_trail import AuditOut, Place, Trail
+from projections.closing import let_go
 from projections.errors import AuditFenced, KafkaLost
 from projections.events_log import LOST_S, EventsLog
 from projections.streams import STREAMS, Streams
@@ -42,7 +42,6 @@ WAIT_S: Final = 0.5
 LAG_INTERVAL_S: Final = 1.0
 FENCE_TIMEOUT_S: Final = 30.0
 TRANSACTION_TIMEOUT_S: Final = 15.0
-CLOSE_TIMEOUT_S: Final = 5.0
 REOPEN_AFTER_S: Final = 1.0
 
 T = TypeVar("T")
@@ -97,9 +96,7 @@ class PartitionAudit:
 
     async def close(self) -> None:
         """Let go of the connection; an open transaction is left to the next fence."""
-        with suppress(KafkaError, TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._producer.stop()
+        await let_go(self._producer.stop())
         # aiokafka leaves the failed transaction's own future unread, and asyncio would write its trace to the log.
         ended = self._producer._txn_manager.wait_for_transaction_end()
         if ended is not None and ended.done() and not ended.cancelled():

@@ -13,6 +13,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from projections.audit_trail import START, Place, place_of
+from projections.closing import let_go
 from projections.errors import LogUnusable
 from projections.streams import Streams
 from runtime.kafka import assigned_consumer
@@ -36,8 +37,7 @@ async def places(bootstrap: str, streams: Streams) -> dict[int, Place]:
             ends: dict[TopicPartition, int] = await uncommitted.end_offsets(assignment)
             found = await _last_headers(committed, starts, ends)
     finally:
-        await committed.stop()
-        await uncommitted.stop()
+        await asyncio.gather(let_go(committed.stop()), let_go(uncommitted.stop()))
     return {tp.partition: _place(tp, found.get(tp)) for tp in assignment}
 
 

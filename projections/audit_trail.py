@@ -23,8 +23,8 @@ from schemas.envelope import Envelope, encode, header, headers_of, sequence_text
 from schemas.events import TERMINAL, CallRequested
 from schemas.values import Invalid
 
-ENDED_MAX: Final = 4096
-"""Ended calls a partition remembers; a fact that comes after 4,096 later ends has no campaign and no request."""
+ENDED_MAX: Final = 1024
+"""Ended calls a partition remembers; a fact that comes after 1,024 later ends has no campaign and no request."""
 SOURCE: Final = "/audit"
 SOURCE_OFFSET: Final = "source_offset"
 """Header: offset, in the same partition of `dialer.events`, of the event that the record was made from."""

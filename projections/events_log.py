@@ -13,6 +13,7 @@ from typing import Final
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError
 
+from projections.closing import let_go
 from projections.errors import KafkaLost, LogUnusable
 from projections.streams import STREAMS, Streams
 from runtime.clock import Clock
@@ -127,4 +128,4 @@ class EventsLog:
 
     async def stop(self) -> None:
         """Let go of the connection."""
-        await self._consumer.stop()
+        await let_go(self._consumer.stop())

@@ -19,8 +19,8 @@ from runtime.logs import Log
 from runtime.metrics import ALARMS, PROJECTED, PROJECTION_LAG
 from schemas.values import Invalid
 
-BATCH_MAX: Final = 2000
-"""Records a transaction takes at most: the fold holds the event loop about 20 ms, and the API answers in between."""
+BATCH_MAX: Final = 4000
+"""Records a transaction takes at most: the fold holds the event loop some 40 ms, and the API answers in between."""
 WAIT_S: Final = 0.5
 LAG_INTERVAL_S: Final = 1.0
 READY_LAG_MAX: Final = 1000

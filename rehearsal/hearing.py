@@ -9,7 +9,6 @@ fails the whole, however long the rest.
 from __future__ import annotations
 
 import enum
-import itertools
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -27,8 +26,8 @@ WINDOW_CORRELATION_MIN: Final = 0.72
 """Least correlation of any single window of `_WINDOW_MS` with speech in it (measured: whole messages 0.75 on a machine at
 five times its load and 0.93 on an idle one, one wrong short word 0.69 at most)."""
 LENGTH_ERROR_MAX_MS: Final = 150
-HOLE_MAX_MS: Final = 80
-"""Longest silence where the reference speaks: two lost packets in a row pass, a lost syllable does not."""
+HOLE_MAX_MS: Final = 60
+"""Most silence where the reference speaks, in any `_WINDOW_MS`: three lost packets pass, a lost syllable does not."""
 
 _RATE = 16_000
 _FRAME_MS, _HOP_MS = 20, 10
@@ -149,7 +148,7 @@ def _align(heard: Features, wanted: Features) -> list[tuple[int, int, float]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resemblance:
-    """How alike two recordings are: as a whole after alignment, in the window that fits worst, and the longest hole."""
+    """How alike two recordings are: as a whole after alignment, in the window that fits worst, and the largest hole."""
 
     whole: float
     worst: float
@@ -170,7 +169,7 @@ def resemblance(heard: Samples, wanted: Samples) -> Resemblance:
         inside = (source >= 0) & (source < len(theirs))
         warped[rows[inside]] = theirs[source[inside]]
     silent = (ours.mean(axis=1) > _SPOKEN_MIN) & (warped.mean(axis=1) < _SILENT_MAX)
-    hole = max(sum(1 for _ in run) if missing else 0 for missing, run in itertools.groupby(silent.tolist()))
+    hole = int(np.convolve(silent, np.ones(_WINDOW_MS // _HOP_MS, dtype=np.int64)).max())
     return Resemblance(
         whole=_correlation(ours, warped), worst=min(fit for _, _, fit in aligned), hole_ms=hole * _HOP_MS
     )

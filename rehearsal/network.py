@@ -125,6 +125,7 @@ def lay_out(run_dir: Path, provisions: Provisions, *, fixed_ports: bool = False)
     `fixed_ports`: take the default ports where they are free. A remembered port that somebody else has taken by now is
     replaced; call it only while the network is down.
     """
+    run_dir = run_dir.resolve()
     env_file = run_dir / "env"
     known = read_env(env_file) if env_file.exists() else {}
     ports = _choose_ports(_remembered(known.get(PORTS_VARIABLE, "")), fixed=fixed_ports)
@@ -135,6 +136,7 @@ def lay_out(run_dir: Path, provisions: Provisions, *, fixed_ports: bool = False)
 
 def of_running(run_dir: Path, provisions: Provisions) -> Network:
     """Return the network of a run directory that is up, exactly as its file `env` has it."""
+    run_dir = run_dir.resolve()
     env = read_env(run_dir / "env")
     return Network(run_dir=run_dir, provisions=provisions, ports=Ports(**_remembered(env[PORTS_VARIABLE])), env=env)
 

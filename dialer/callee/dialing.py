@@ -55,7 +55,8 @@ def settled(callee: Callee, call: Call, given: Dialled, now: datetime) -> Decisi
         case "answered":
             return [CallAnswered(attempt=given.attempt)]
         case "failed":
-            return [_failed(given.attempt, given.outcome)]
+            found = _failed(given.attempt, given.outcome)
+            return [] if found.outcome is call.attempt.failed else [found]
         case "withheld":
             return [DialWithdrawn(attempt=given.attempt, reason=_withheld(given.outcome))]
         case "unclear":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from dialer.callee.changed import changed
+from dialer.callee.copying import replace
 from dialer.callee.policy import FACTS_COPIED_FOR
 from dialer.callee.state import STOPS_SEEN_MAX, Attempt, Call, Callee, Closed, Phase
 from schemas import events as e
@@ -53,7 +53,7 @@ def evolve(callee: Callee, recorded: Recorded) -> Callee:
         closed = callee.closed
         if any(c.until <= at for c in closed.values()):
             closed = {k: v for k, v in closed.items() if v.until > at}
-        return changed(callee, sequence=recorded.sequence, now=at, calls=calls, cancels=cancels, closed=closed)
+        return replace(callee, sequence=recorded.sequence, now=at, calls=calls, cancels=cancels, closed=closed)
     call = callee.calls.get(call_id)
     if call is None:
         return _of_no_open_call(callee, recorded)
@@ -67,35 +67,35 @@ def evolve(callee: Callee, recorded: Recorded) -> Callee:
     stops = callee.stops_seen
     if isinstance(body, e.CallCancelled):
         stops = _seen(stops, body.stop_id)
-    return changed(
+    return replace(
         callee, sequence=recorded.sequence, now=at, calls={**callee.calls, call_id: changed}, stops_seen=stops
     )
 
 
 def _of_callee(callee: Callee, recorded: Recorded) -> Callee:
     body = recorded.body
-    base = changed(callee, sequence=recorded.sequence, now=recorded.at)
+    base = replace(callee, sequence=recorded.sequence, now=recorded.at)
     if isinstance(body, e.CalleeSuppressed):
-        calls = {k: changed(v, suppressed=True) for k, v in base.calls.items()}
-        return changed(base, calls=calls, suppressed=body.reason, stops_seen=_seen(base.stops_seen, body.stop_id))
+        calls = {k: replace(v, suppressed=True) for k, v in base.calls.items()}
+        return replace(base, calls=calls, suppressed=body.reason, stops_seen=_seen(base.stops_seen, body.stop_id))
     if isinstance(body, e.SuppressionLifted):
-        return changed(base, suppressed=None, stops_seen=_seen(base.stops_seen, body.stop_id))
+        return replace(base, suppressed=None, stops_seen=_seen(base.stops_seen, body.stop_id))
     return base
 
 
 def _of_no_open_call(callee: Callee, recorded: Recorded) -> Callee:
     """Fold what is about a call that is closed, or has not come yet."""
     body, at = recorded.body, recorded.at
-    base = changed(callee, sequence=recorded.sequence, now=at)
+    base = replace(callee, sequence=recorded.sequence, now=at)
     assert recorded.call_id is not None
     request = split_call_id(recorded.call_id)[1]
     if isinstance(body, e.CallCancelled):
         cancels = {k: v for k, v in callee.cancels.items() if v > at} | {request: body.remember_until}
-        return changed(base, cancels=cancels, stops_seen=_seen(base.stops_seen, body.stop_id))
+        return replace(base, cancels=cancels, stops_seen=_seen(base.stops_seen, body.stop_id))
     closed = callee.closed.get(request)
     if isinstance(body, Copied) and closed is not None:
-        kept = changed(closed, facts=with_fact(closed.facts, body.fact))
-        return changed(base, closed={**callee.closed, request: kept})
+        kept = replace(closed, facts=with_fact(closed.facts, body.fact))
+        return replace(base, closed={**callee.closed, request: kept})
     return base
 
 
@@ -107,12 +107,12 @@ def _closed(callee: Callee, call: Call, recorded: Recorded) -> Callee:
         kept[split_call_id(call.call_id)[1]] = Closed(
             body_hash=call.body_hash, until=call.remember_until, ended_at=at, facts=call.facts
         )
-    return changed(callee, sequence=recorded.sequence, now=at, calls=calls, closed=kept)
+    return replace(callee, sequence=recorded.sequence, now=at, calls=calls, closed=kept)
 
 
 def _without_old_facts(closed: Closed, at: datetime) -> Closed:
     if closed.facts and closed.ended_at + FACTS_COPIED_FOR < at:
-        return changed(closed, facts={})
+        return replace(closed, facts={})
     return closed
 
 
@@ -153,7 +153,7 @@ def _requested(call_id: str, body: e.CallRequested, at: datetime) -> Call:
 
 def _prepared(call: Call, body: e.CallPrepared, at: datetime) -> Call:
     del at
-    return changed(
+    return replace(
         call,
         phase=Phase.WAITING,
         campaign_hash=body.campaign_hash,
@@ -164,7 +164,7 @@ def _prepared(call: Call, body: e.CallPrepared, at: datetime) -> Call:
 
 
 def _opened(call: Call, body: e.AttemptOpened, at: datetime) -> Call:
-    return changed(
+    return replace(
         call,
         phase=Phase.OPENING,
         openings=body.attempt,
@@ -179,7 +179,7 @@ def _of(call: Call) -> Attempt:
 
 
 def _attempt(call: Call, phase: Phase | None = None, **changes: Any) -> Call:
-    return changed(call, phase=phase or call.phase, attempt=changed(_of(call), **changes))
+    return replace(call, phase=phase or call.phase, attempt=replace(_of(call), **changes))
 
 
 def _room_created(call: Call, body: e.RoomCreated, at: datetime) -> Call:
@@ -196,13 +196,13 @@ def _agent_joined(call: Call, body: e.AgentJoined, at: datetime) -> Call:
 
 def _dial_started(call: Call, body: e.DialStarted, at: datetime) -> Call:
     del body
-    return changed(_attempt(call, Phase.DIALING, dialed_at=at), dials=call.dials + 1)
+    return replace(_attempt(call, Phase.DIALING, dialed_at=at), dials=call.dials + 1)
 
 
 def _dial_withdrawn(call: Call, body: e.DialWithdrawn, at: datetime) -> Call:
     del body, at
     changed = _attempt(call, settled=True, withdrawn=True)
-    return changed(
+    return replace(
         changed, dials=call.dials - 1, openings_spent=call.openings_spent - 1, withdrawals=call.withdrawals + 1
     )
 
@@ -217,7 +217,7 @@ def _dial_failed(call: Call, body: e.DialFailed, at: datetime) -> Call:
         failed_sent=body.sent,
         retry=body.retry,
     )
-    return changed if body.sent else changed(changed, dials=call.dials - 1)
+    return changed if body.sent else replace(changed, dials=call.dials - 1)
 
 
 def _answered(call: Call, body: e.CallAnswered, at: datetime) -> Call:
@@ -244,17 +244,17 @@ def _retry(call: Call, body: e.RetryScheduled, at: datetime) -> Call:
     del at
     rang = body.outcome is not None
     withdrawals = 0 if rang else call.withdrawals
-    return changed(call, phase=Phase.WAITING, due=body.not_before, attempt=None, withdrawals=withdrawals)
+    return replace(call, phase=Phase.WAITING, due=body.not_before, attempt=None, withdrawals=withdrawals)
 
 
 def _cancelled(call: Call, body: e.CallCancelled, at: datetime) -> Call:
     del body, at
-    return changed(call, cancelled=True)
+    return replace(call, cancelled=True)
 
 
 def _deferred(call: Call, body: e.CallDeferred, at: datetime) -> Call:
     del at
-    return changed(call, due=max(call.due, body.not_before))
+    return replace(call, due=max(call.due, body.not_before))
 
 
 def _unknown(call: Call, body: e.DialUnknown, at: datetime) -> Call:
@@ -284,7 +284,7 @@ _RULES: Final[dict[type[Any], Callable[[Call, Any, datetime], Call]]] = {
 def _copied(call: Call, body: Copied, at: datetime) -> Call:
     del at
     fact = body.fact
-    changed = changed(call, facts=with_fact(call.facts, fact))
+    changed = replace(call, facts=with_fact(call.facts, fact))
     if call.attempt is None or call.attempt.number != fact.attempt:
         return changed
     match fact:

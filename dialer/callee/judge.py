@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from dialer.callee.policy import (
+    FENCE_MIN,
     OPENINGS_MAX,
     SETTLE_GRACE,
     UNDIALED_FENCE_MAX,
@@ -38,11 +39,16 @@ def is_ripe(call: Call, now: datetime) -> bool:
 
 
 def gives_up_at(call: Call) -> datetime:
-    """Return when a fence that cannot be confirmed ends all the same: no leg outlives this."""
+    """Return when a fence that cannot be confirmed ends all the same: no leg outlives this.
+
+    After a long absence that moment may be past when the fence begins: it is tried all the same, and what was seen
+    meanwhile is read, before the attempt is judged.
+    """
     attempt, rules = _attempt(call), _rules(call)
+    assert attempt.fencing_since is not None, "a fence that gives up has begun"
     if attempt.dialed_at is None:
-        return attempt.opened_at + UNDIALED_FENCE_MAX
-    return longest_leg(attempt.dialed_at, rules)
+        return attempt.fencing_since + UNDIALED_FENCE_MAX
+    return max(longest_leg(attempt.dialed_at, rules), attempt.fencing_since + FENCE_MIN)
 
 
 def judge(call: Call, now: datetime, *, alarm: bool = False) -> list[Decision]:

@@ -26,6 +26,8 @@ LEG_MAX: Final = timedelta(seconds=80)
 """No LiveKit request outlives this (reference/livekit.md 4.4)."""
 UNDIALED_FENCE_MAX: Final = timedelta(seconds=120)
 """A fence of an attempt that never dialed is given up after this: no leg can be in it."""
+FENCE_MIN: Final = timedelta(seconds=30)
+"""A fence is tried for so long however late it begins, as after an outage: two answers 1 s apart, and the backlog."""
 FACTS_COPIED_FOR: Final = timedelta(hours=24)
 """Late facts of a closed call are copied for so long (recordings end after calls)."""
 BACKOFF_MAX_S: Final = 60

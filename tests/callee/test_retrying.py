@@ -8,7 +8,7 @@ import pytest
 
 from dialer.callee.state import Phase
 from schemas import facts as f
-from schemas.events import CallEnded, DialUnknown, RetryScheduled
+from schemas.events import CallEnded, DialUnknown, DialWithdrawn, RetryScheduled
 from schemas.outcomes import Attribution, Outcome
 from tests import histories as h
 from tests.spec import Spec, given
@@ -46,7 +46,6 @@ def test_busy_is_retried_after_the_rules_delay(sip: int, delay_s: int, outcome: 
         (608, Outcome.BLOCKED, Attribution.CARRIER),
         (404, Outcome.INVALID_NUMBER, Attribution.CARRIER),
         (488, Outcome.TRUNK_FAILED, Attribution.US),
-        (482, Outcome.UNKNOWN, Attribution.UNKNOWN),
     ],
 )
 def test_some_failures_are_final(sip: int, outcome: Outcome, by: Attribution) -> None:
@@ -54,6 +53,14 @@ def test_some_failures_are_final(sip: int, outcome: Outcome, by: Attribution) ->
     end = after_failure(sip).over().decided[-1].body
     assert isinstance(end, CallEnded)
     assert (end.outcome, end.attribution) == (outcome, by)
+
+
+def test_an_answer_that_proves_nothing_is_unknown_unless_the_agent_saw_no_leg() -> None:
+    """A merged request may be a duplicate: the question is left to the witness in the room."""
+    spec = after_failure(482).in_phase(Phase.FENCING).when(h.failed(11, 482)).then_nothing()
+    spec.when(h.tick(20)).then(DialUnknown, CallEnded).over()
+    spec = given(*h.dialing(), h.failed(8, 482), h.fenced(10)).when(h.last_word(11, reason="no_callee", seen=False))
+    spec.then(f.ConversationEnded, DialWithdrawn, RetryScheduled)
 
 
 def test_dials_are_bounded_by_attempts_max() -> None:

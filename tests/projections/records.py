@@ -33,6 +33,7 @@ from schemas.events import (
 )
 from schemas.facts import FACTS, CalleeStatus, ConversationEnded, NotificationDelivered, fact_source
 from schemas.outcomes import Attribution, FenceReason, Outcome, Refusal
+from schemas.responses import EventView
 from schemas.values import (
     PARTITIONS,
     Sealed,

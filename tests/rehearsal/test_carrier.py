@@ -28,11 +28,10 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("number", "status", "phrase", "code", "http", "reason"), REFUSED)
-async def test_a_refused_dial_names_its_sip_status(
-    network: Network, number: str, status: int, phrase: str, code: str, http: int, reason: str
-) -> None:
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: row[2])
+async def test_a_refused_dial_names_its_sip_status(network: Network, row: tuple[str, int, str, str, int, str]) -> None:
     """Code, metadata, HTTP status, what the room sees, one witnessed INVITE."""
+    number, status, phrase, code, http, reason = row
     room = await network.room(f"refused-{number[1:]}")
     agent = await network.agent(room)
     with pytest.raises(api.SipCallError) as caught:
@@ -117,7 +116,7 @@ async def test_a_caller_that_goes_away_does_not_cancel_the_dial(network: Network
     """The phone is answered all the same."""
     room = await network.room("gone")
     task = asyncio.create_task(network.dial("+12125550101", room))
-    await until(lambda: network.dials(), "the INVITE left")
+    await until(network.dials, "the INVITE left")
     task.cancel()
     await until(lambda: network.dials()[0].answered_at, "the phone was answered")
 

@@ -56,7 +56,7 @@ def test_a_masked_number_shows_its_last_two_digits_only() -> None:
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=lambda outcome: outcome.name)
-def test_each_outcome_is_worded_as_livekit_does(outcome) -> None:  # noqa: ANN001
+def test_each_outcome_is_worded_as_livekit_does(outcome) -> None:
     """Code by SIP status, metadata only with a SIP status, a known HTTP status."""
     assert outcome.http_status == TWIRP_HTTP_STATUS[outcome.code]
     if outcome.sip_status is None:

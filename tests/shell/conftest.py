@@ -1,7 +1,18 @@
-"""The real broker of these tests; goes away when the root's conftest takes the platform in."""
+"""A whole dialer in memory for the tests of the shell."""
 
 from __future__ import annotations
 
-from tests.platform_fixtures import kafka_bootstrap, provisions
+from collections.abc import AsyncIterator
 
-__all__ = ["kafka_bootstrap", "provisions"]
+import pytest
+
+from tests.doubles.world import ANN, BOB, World
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A dialer on virtual time that owns Ann's and Bob's partitions."""
+    world = World()
+    await world.start(ANN, BOB)
+    yield world
+    await world.close()

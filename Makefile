@@ -1,0 +1,76 @@
+# The dialer's verbs. `make` alone lists them; each one checks first what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.installed
+LOCK_PYTHON := 3.11
+RUN_DEMO := run/demo
+RUN_KILL := run/demo-kill
+# When make was called: the demo measures the time to the first ring from here.
+BEGAN_AT := $(shell date +%s.%N)
+
+.DEFAULT_GOAL := help
+.PHONY: help prerequisites setup provision check test e2e bench schemas demo demo-kill up down status clean ci lock
+
+help: ## list the verbs
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+prerequisites: ## what this machine lacks, and the line that installs it (2 s, downloads nothing)
+	@$(PYTHON) -m rehearsal.prerequisites
+
+setup: $(STAMP) ## the virtual environment, from the lock, hashes checked
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -m rehearsal.prerequisites
+	@echo "installing into $(VENV) (once, about a minute)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+provision: prerequisites setup ## fetch Kafka and build livekit-server into the cache, once (about 3 minutes)
+	@$(PY) -m rehearsal provision
+
+check: setup ## format, lint, types, and the rules of the house
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(PY) -m pytest tests/house
+
+test: provision ## every test but the slow ones, end to end ones, and those that need a container engine
+	$(PY) -m pytest -m "not slow and not e2e and not docker"
+
+e2e: provision ## the slow tests and the end to end ones: real broker, real livekit-server, real audio
+	$(PY) -m pytest -m "(slow or e2e) and not docker"
+
+bench: provision ## measure, each figure beside its limit; run/bench.json
+	$(PY) -m bench
+
+schemas: setup ## make the JSON Schemas and AsyncAPI from the models
+	$(PY) -m schemas.generate
+
+demo: prerequisites setup ## a campaign from nothing on simulated phones, and the accounts of it
+	@$(PY) -m rehearsal demo --run-dir $(RUN_DEMO) --began-at $(BEGAN_AT)
+
+demo-kill: prerequisites setup ## the same, the dialer killed by SIGKILL three times amid live calls
+	@$(PY) -m rehearsal demo-kill --run-dir $(RUN_KILL) --began-at $(BEGAN_AT)
+
+up: prerequisites setup ## start a rehearsal that stays, and print its addresses and a first command
+	@$(PY) -m rehearsal up
+
+down: ## stop it; its data is kept
+	@test ! -x $(PY) || $(PY) -m rehearsal down
+
+status: setup ## is it up, and where
+	@$(PY) -m rehearsal status
+
+clean: down ## stop it and delete everything that runs have left (run/); the cache and the environment stay
+	rm -rf run
+
+ci: check test e2e ## everything: what .ci/run calls
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	@# setuptools is what builds us: with it in the lock nothing is installed without a hash
+	echo 'setuptools>=77' | $(BIN)/uv pip compile pyproject.toml - --extra dev --generate-hashes --no-emit-index-url --no-header --universal --python-version $(LOCK_PYTHON) --upgrade -o requirements.lock

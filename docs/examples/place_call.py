@@ -1,0 +1,27 @@
+import json
+import sys
+
+from confluent_kafka import Producer
+
+producer = Producer({"bootstrap.servers": sys.argv[1], "enable.idempotence": True})
+command = {
+    "specversion": "1.0",
+    "type": "dialer.command.place_call.v1",
+    "source": "/campaigns/rx-refill",
+    "id": "refill-000123",
+    "data": {
+        "request_id": "refill-000123",
+        "campaign_id": "rx-refill",
+        "to": "+12125550100",
+        "variables": {"first_name": "Ann", "store": "Main Street"},
+    },
+}
+
+
+def delivered(error, message):
+    if error is not None:
+        sys.exit(f"not accepted: {error}")
+
+
+producer.produce("dialer.commands", key="refill-000123", value=json.dumps(command), on_delivery=delivered)
+producer.flush()

@@ -1,0 +1,143 @@
+"""Agents that answer dispatches by script: they join, say what an agent says, and die in the ways agents die."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from dialer.telephony import RoomRequest
+from runtime.clock import Clock
+from runtime.seal import BriefBox
+from schemas import facts as f
+from schemas.brief import Brief
+from schemas.envelope import Envelope, encode, headers_of
+from schemas.topics import OBSERVATIONS
+from schemas.values import attempt_id, callee_of
+from tests.doubles.memory_feed import ClockedBroker
+from tests.doubles.telephony import TelephonyDouble
+
+RENEWED_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """How one agent behaves."""
+
+    comes: bool = True
+    ready_after_s: float = 0.5
+    speaks_for_s: float = 4.0
+    crashes_on: str = ""
+    """Status of the callee's leg (or `ready`) at which the job's process dies; its parent says so."""
+    falls_silent_on: str = ""
+    """The same, but nobody says so: the machine is gone."""
+
+
+@dataclass
+class Job:
+    """One agent's job."""
+
+    brief: Brief
+    room: str
+    script: Script
+    job_id: str
+    number: int = 0
+    seen: bool = False
+    alive: bool = True
+    said: list[str] = field(default_factory=list)
+
+
+class ScriptedAgents:
+    """Takes the double's dispatches; `scripts` are used up in order, then the default."""
+
+    def __init__(self, telephony: TelephonyDouble, broker: ClockedBroker, box: BriefBox, clock: Clock) -> None:
+        self._telephony, self._broker, self._box, self._clock = telephony, broker, box, clock
+        self.scripts: deque[Script] = deque()
+        self.default = Script()
+        self.jobs: list[Job] = []
+        self._rooms: dict[str, Job] = {}
+        telephony.dispatched = self._dispatched
+        telephony.seen = self._seen
+
+    def _dispatched(self, request: RoomRequest) -> None:
+        script = self.scripts.popleft() if self.scripts else self.default
+        job = Job(self._box.open(request.agent_metadata), request.name, script, f"AJ_{len(self.jobs) + 1}")
+        self.jobs.append(job)
+        if script.comes:
+            self._rooms[request.name] = job
+            self._clock.spawn(self._work(job), job.job_id)
+
+    async def _work(self, job: Job) -> None:
+        await self._clock.sleep(job.script.ready_after_s)
+        if not self._telephony.join(job.room, f"agent-{job.job_id}"):
+            return
+        renewal = 0
+        if self._happens(job, "ready"):
+            return
+        while job.alive:
+            number = None if renewal == 0 else 1
+            self._say(job, f.AgentReady, number=number, renewal=renewal)
+            renewal += 1
+            await self._clock.sleep(RENEWED_EVERY_S)
+
+    def _seen(self, room: str, identity: str, status: str) -> None:
+        job = self._rooms.get(room)
+        if job is None or not job.alive:
+            return
+        if identity == f"agent-{job.job_id}":
+            if status == "left":
+                self._end(job, "cancelled")
+            return
+        if status == "left":
+            self._say(job, f.CalleeLeft, reason="CLIENT_INITIATED")
+            if "ConversationStarted" in job.said:
+                self._say(job, f.CalleeHungUp, spoken_ms=500)
+            self._end(job, "callee_left")
+            return
+        if not job.seen:
+            job.seen = True
+            self._say(job, f.CalleeJoined)
+        if self._happens(job, status):
+            return
+        self._say(job, f.CalleeStatus, status=status)
+        if status == "active":
+            self._clock.spawn(self._speak(job), f"speak-{job.job_id}")
+
+    async def _speak(self, job: Job) -> None:
+        self._say(job, f.ConversationStarted, answer_to_audio_ms=120)
+        await self._clock.sleep(job.script.speaks_for_s)
+        if job.alive:
+            self._say(job, f.NotificationDelivered, spoken_ms=int(job.script.speaks_for_s * 1000))
+            self._end(job, "delivered")
+
+    def _happens(self, job: Job, moment: str) -> bool:
+        """Die as the script has it."""
+        if moment == job.script.crashes_on:
+            self._say(job, f.AgentReady, renewal=0) if moment == "ready" else None
+            self._say(job, f.AgentCrashed)
+            job.alive = False
+        elif moment == job.script.falls_silent_on:
+            job.alive = False
+        return not job.alive
+
+    def _end(self, job: Job, reason: str) -> None:
+        if job.alive:
+            self._say(job, f.ConversationEnded, reason=reason, callee_seen=job.seen, gap=False)
+            job.alive = False
+            self._telephony.leave(job.room, f"agent-{job.job_id}")
+
+    def _say(self, job: Job, kind: type[Any], number: int | None = None, **more: Any) -> None:
+        if number is None:
+            job.number += 1
+        attempt, said = job.brief.attempt, number or job.number
+        fact = kind(attempt=attempt, job_id=job.job_id, number=said, **more)
+        job.said.append(kind.__name__)
+        envelope = Envelope(
+            type=fact.TYPE,
+            source=f.fact_source(attempt, job.job_id),
+            id=f"{attempt_id(job.brief.call_id, attempt)}/{job.job_id}/{said}",
+            subject=job.brief.call_id,
+            time=self._clock.now(),
+            data=fact,
+        )
+        self._broker.send(OBSERVATIONS, callee_of(job.brief.call_id), encode(envelope), headers_of(envelope))

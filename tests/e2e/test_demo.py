@@ -1,0 +1,58 @@
+"""The main job, whole: a real broker, a real livekit-server, real audio; from Kafka command to read model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rehearsal.personas import PERSONAS
+from rehearsal.provision import Provisions
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 600
+
+
+def run(command: str, run_dir: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
+    """Run a demo as a user would; returns its exit code, what it printed, and its summary."""
+    argv = [sys.executable, "-m", "rehearsal", command, "--run-dir", str(run_dir), *options]
+    ran = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    summary = run_dir / "summary.json"
+    return ran.returncode, ran.stdout + ran.stderr, json.loads(summary.read_text()) if summary.exists() else {}
+
+
+def assert_held(code: int, said: str, summary: dict[str, Any]) -> None:
+    """Nothing lost, nothing doubled, and the sums agree."""
+    assert code == 0, said
+    assert (summary["lost"], summary["doubled"]) == (0, 0), said
+    assert summary["commands"] == summary["accepted"] + summary["rejected"]
+    assert summary["accepted"] == summary["terminal_events"] == sum(summary["outcomes"].values())
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_a_campaign_rings_phones_and_every_account_holds(provisions: Provisions, tmp_path: Path) -> None:
+    """One call to each persona, and what a pipeline does wrong beside them."""
+    code, said, summary = run("demo", tmp_path / "demo", "--per-persona", "1")
+    assert_held(code, said, summary)
+    assert summary["dials_by_witness"] == summary["attempts_in_log"] >= len(PERSONAS)
+    assert summary["unknown"] == 0
+    assert summary["repeated"] > 0 < summary["rejected"]
+    assert {"delivered", "busy", "declined", "no_answer", "invalid_number", "blocked"} <= set(summary["outcomes"])
+    assert summary["audit"]["notification_delivered"] == summary["outcomes"]["delivered"]
+    assert summary["answer_to_audio_ms"]["p50"] > 0
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_a_dialer_killed_amid_live_calls_loses_none_and_rings_nobody_twice(
+    provisions: Provisions, tmp_path: Path
+) -> None:
+    """One SIGKILL with at least three calls dialing, ringing or talking; the demo itself says when it was not so."""
+    code, said, summary = run("demo-kill", tmp_path / "kill", "--per-persona", "2", "--kills", "1")
+    assert_held(code, said, summary)
+    assert "kill 1 of 1" in said
