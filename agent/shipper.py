@@ -123,7 +123,7 @@ class Shipper:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._serving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a lane failed", error)  # noqa: PLE1205
+            log.crash("a lane failed", error)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await _line(reader)

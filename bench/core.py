@@ -128,7 +128,8 @@ class _Life:
 
 def life(number: int) -> tuple[str, list[i.AnyInput]]:
     """Return one callee's inputs: of twenty calls eleven are answered at once, five after a busy line, three rung out,
-    one cancelled while it rings; one input in ten or so comes twice, as deliveries do."""
+    one cancelled while it rings; one input in ten or so comes twice, as deliveries do.
+    """
     found = _Life(f"{number:026d}".translate(_TO_BASE32), "abcdefghijklmnop")
     found.place()
     found.open(1)

@@ -17,8 +17,8 @@ from dialer.callee.state import ACTIVE, Call, Callee
 from dialer.campaigns import Campaigns
 from dialer.legs import adopt, dial, fence, open_room
 from dialer.lookup import look_up
-from dialer.pacer import Pacer
 from dialer.outcomes import Outcomes
+from dialer.pacer import Pacer
 from dialer.telephony import Telephony, Trunk
 from dialer.trunks import caller_id_for
 from runtime import metrics

@@ -180,7 +180,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _handle(self, message: KafkaMessage) -> None:
         """Hand a batch to its ownerships; which ones is settled before anything is awaited."""
         batches: dict[int, list[RawRecord]] = {}
-        for record in cast(tuple[ConsumerRecord[bytes, bytes], ...], message.raw_message):
+        for record in cast("tuple[ConsumerRecord[bytes, bytes], ...]", message.raw_message):
             batches.setdefault(record.partition, []).append(raw_record(record))
         fed = [(self._feeding[p], records) for p, records in batches.items() if p in self._feeding]
         for ownership, records in fed:

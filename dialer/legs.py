@@ -129,7 +129,8 @@ async def _through_gate(
             shared.clock.passing(Step.DIAL_GATED)
             return await shared.telephony.dial(request)
         assert reason is not None
-        waited_out = shared.clock.monotonic() - decided_at >= gate.DIAL_AGE_MAX_S
+        # the last look comes before the dial is too old, so that what was waited for is the reason that is recorded
+        waited_out = shared.clock.monotonic() - decided_at + GATE_EVERY_S > gate.DIAL_AGE_MAX_S
         if verdict is gate.Verdict.REFUSED or waited_out:
             metrics.GATE.labels(reason.value).inc()
             shared.pacer.withdraw(request.attempt_id)

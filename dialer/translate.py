@@ -196,7 +196,7 @@ def _observed(payload: object, envelope: Envelope, now: datetime) -> Translated 
         return Renewed(call, payload.attempt)
     if isinstance(payload, Fact):
         attempt = payload.attempt
-        body = cast(FactBody, payload)
+        body = cast("FactBody", payload)
         fact = i.FactSeen(id=envelope.id, at=now, call_id=call, attempt=attempt, fact=body, source=envelope.source)
         return Given(callee, fact, envelope.traceparent)
     if isinstance(payload, DialOutcome):
@@ -217,7 +217,8 @@ def _first_time(raw: RawRecord) -> datetime:
 
 def body_hash(command: c.PlaceCall, e164: str, pepper: bytes) -> str:
     """Hash a request's body under the pepper: 8 bytes, never a plain hash, for it outlives erasure."""
-    canonical = orjson.dumps(replace(command, to=e164), option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+    normalised = command if command.to == e164 else replace(command, to=e164)
+    canonical = orjson.dumps(normalised, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
     return base64.b64encode(hmac.digest(pepper, canonical, "sha256")[:BODY_HASH_BYTES]).decode()
 
 

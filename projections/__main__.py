@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _end(EXIT_FAILED, "interrupted")
     except Exception as error:
-        journal.error("a bug ended the read side", error)
+        journal.crash("a bug ended the read side", error)
         return _end(EXIT_BUG, f"a bug ended the read side: {type(error).__name__}; the log has its trace")
     return 0
 

@@ -6,16 +6,15 @@ set, `/v1/*` asks for one as `Authorization: Bearer KEY`. Source: design §9; RF
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Response
 
 from projections import cursor as cursors
 from projections.store import Queries
 from runtime import problems
+from runtime.http_server import key_check
 from runtime.metrics import exposition
 from schemas.outcomes import Status
 from schemas.responses import PROBLEM_TYPE, CallPage, CallView, Problem, Timeline
@@ -35,7 +34,7 @@ def create_app(queries: Queries, not_ready: Callable[[], NotReady], api_keys: Co
     """Return the application over a store."""
     app = FastAPI(title="Outbound dialer: read side", version="1", description=DESCRIPTION)
     problems.install(app)
-    app.include_router(_calls(queries), dependencies=[Depends(_key_check(api_keys))] if api_keys else [])
+    app.include_router(_calls(queries), dependencies=[Depends(key_check(api_keys))])
     app.include_router(_operations(not_ready))
     return app
 
@@ -105,15 +104,3 @@ def _not_projected() -> Response:
     return problems.problem(
         404, "not-found", "no such call, or it is not projected yet", headers={"Retry-After": "1"}, field="call_id"
     )
-
-
-def _key_check(api_keys: Collection[str]) -> Callable[[Request], None]:
-    known = [key.encode() for key in api_keys]
-
-    def check(request: Request) -> None:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = [hmac.compare_digest(given.encode(), key) for key in known]
-        if scheme.lower() != "bearer" or not any(right):
-            raise HTTPException(401, "an API key is needed", headers={"WWW-Authenticate": "Bearer"})
-
-    return check

@@ -6,46 +6,32 @@ Whichever part ends first ends all: nothing runs on beside a dead one. Source: d
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from projections.api import create_app
 from projections.audit_publisher import AuditPublisher
 from projections.events_log import EventsLog
-from projections.http_server import HttpServer, bind, server
 from projections.rebuild import rebuild
 from projections.runner import READY_LAG_MAX, Runner
 from projections.sqlite import SqliteStore
 from projections.store import ModelName
 from runtime.clock import Clock
+from runtime.http_server import HttpServer, api_keys_of, bind, server
 from runtime.logs import Log
-from runtime.settings import Settings, SettingsError
+from runtime.settings import Settings
 
 CLOSE_TIMEOUT_S: Final = 10.0
 
 log = Log("projections.app")
 
 
-def api_keys_of(settings: Settings) -> list[str]:
-    """Return the API keys; none is right on loopback only. Raises: SettingsError."""
-    keys = [key for part in settings.api_keys.reveal().split(",") if (key := part.strip())]
-    if not keys and not _is_loopback(settings.projections_host):
-        raise SettingsError("DIALER_PROJECTIONS_HOST is not loopback: set DIALER_API_KEYS, or listen on 127.0.0.1")
-    return keys
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 async def serve(settings: Settings, clock: Clock, stop: asyncio.Event, *, audit: bool = True) -> None:
     """Run the read side until `stop` is set. Raises: ProjectionsError, SettingsError; any other error is a bug."""
-    keys = api_keys_of(settings)
-    listening = bind(settings.projections_host, settings.projections_port)
+    keys = api_keys_of(settings.api_keys, settings.projections_host, "DIALER_PROJECTIONS_HOST")
+    listening = bind(
+        settings.projections_host, settings.projections_port, "DIALER_PROJECTIONS_HOST and DIALER_PROJECTIONS_PORT"
+    )
     store = await SqliteStore.open(settings.store_path)
     runners = [
         Runner(model, store, EventsLog(settings.kafka_bootstrap, f"dialer-{model.value}", clock), clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,6 @@ from rehearsal.reader import LogReader
 from rehearsal.scenario import Request, Role, Scenario
 from rehearsal.witness import Dial, dials_of
 from schemas.values import callee_of
-
-_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +41,11 @@ class Drive:
 
     def has(self, request: Request, *names: str) -> bool:
         """Tell whether the log has a decision of one of these names about a request's call."""
-        call = self.call_id(request)
-        return any(e.call_id == call and e.name in names and e.is_decision for e in self.reader.events)
+        return not self.reader.decided[self.call_id(request)].isdisjoint(names)
 
     def unfinished(self) -> list[Request]:
         """Return the requests without a terminal event."""
-        ended = {e.call_id for e in self.reader.events if e.is_decision and e.name in TERMINAL}
-        return [request for call, request in self.by_call().items() if call not in ended]
+        return [request for request in self.scenario.requests if not self.has(request, *TERMINAL)]
 
     async def send_all(self) -> list[str]:
         """Send everything, answering calls first; returns, with no findings, when what hangs on something was sent too."""
@@ -66,38 +63,34 @@ class Drive:
         """Ask again at once, while it is open, and after its end."""
         await self.pipeline.place(request)
         await self.pipeline.repeat(request)
-        await _until(lambda: self.has(request, *TERMINAL))
+        await self._until(lambda: self.has(request, *TERMINAL))
         await self.pipeline.repeat(request)
 
     async def _contradict(self, request: Request) -> None:
         await self.pipeline.place(request)
-        await _until(lambda: self.has(request, "call_requested"))
+        await self._until(lambda: self.has(request, "call_requested"))
         await self.pipeline.contradict(request)
 
     async def _cancel_waiting(self, request: Request) -> None:
         await self.pipeline.place(request)
-        await _until(lambda: self.has(request, "call_requested"))
+        await self._until(lambda: self.has(request, "call_requested"))
         await self.pipeline.cancel(request)
 
     async def _cancel_ringing(self, request: Request) -> None:
         await self.pipeline.place(request)
         call = self.call_id(request)
-        rings = lambda: any(d.attempt_id.startswith(call) and d.ringing_at for d in self.dials())  # noqa: E731
-        await _until(rings)
+        await self._until(lambda: any(d.attempt_id.startswith(call) and d.ringing_at for d in self.dials()))
         await self.pipeline.cancel(request)
 
     async def _suppress(self, request: Request) -> None:
         await self.pipeline.suppress(request)
         callee = callee_of(self.call_id(request))
-        known = lambda: any(e.name == "callee_suppressed" and e.key == callee for e in self.reader.events)  # noqa: E731
-        await _until(known)
+        await self._until(lambda: "callee_suppressed" in self.reader.decided[callee])
         await self.pipeline.place(request)
 
-
-async def _until(holds: Callable[[], bool]) -> None:
-    """Wait for a fact; whoever waits for the whole run bounds it."""
-    while not holds():
-        await asyncio.sleep(_POLL_S)
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        """Wait for a fact; whoever waits for the whole run bounds it."""
+        await self.reader.wait_for(holds, math.inf)
 
 
 _STEPS: Final = {

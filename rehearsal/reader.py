@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -52,6 +53,8 @@ class LogReader:
 
     def __init__(self, bootstrap: str, on_record: Callable[[Logged], None] = lambda _: None) -> None:
         self.records: list[Logged] = []
+        self.decided: defaultdict[str, set[str]] = defaultdict(set)
+        """Names of the decisions by call_id, or by callee_key where they are about no call."""
         self._consumer: AIOKafkaConsumer = assigned_consumer(bootstrap, "rehearsal-reader", read_committed=True)
         self._on_record = on_record
         self._task: asyncio.Task[None] | None = None
@@ -122,4 +125,6 @@ class LogReader:
         )
         assert len(self.records) < RECORDS_MAX, "a rehearsal does not write so much"
         self.records.append(record)
+        if record.is_decision:
+            self.decided[record.call_id or record.key].add(record.name)
         self._on_record(record)

@@ -14,6 +14,7 @@ from rehearsal import network as networks
 from rehearsal.network import ROOT, Network
 from rehearsal.process_spec import NotReady, ProcessEvent, What
 from rehearsal.provision import Provisions, provision
+from rehearsal.run_env import PORTS_VARIABLE, read_env
 from rehearsal.stop_signals import cancel_on_signals
 from rehearsal.supervisor import Supervisor
 
@@ -114,8 +115,8 @@ def status(run_dir: Path) -> int:
     if not detached.is_running(run_dir):
         print(f"{run_dir}: not up")
         return 3
-    env = networks.read_env(run_dir / "env")
+    env = read_env(run_dir / "env")
     pids = {path.stem: path.read_text().strip() for path in sorted((run_dir / "pids").glob("*.pid"))}
     print(f"{run_dir}: up; " + ", ".join(f"{name} {pid}" for name, pid in pids.items()))
-    print(f"ports: {env[networks.PORTS_VARIABLE]}")
+    print(f"ports: {env[PORTS_VARIABLE]}")
     return 0

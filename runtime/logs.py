@@ -78,6 +78,6 @@ class Log:
         """Say what somebody must look at now."""
         self._logger.error(message, extra={"fields": fields | {"alarm": True}})
 
-    def error(self, message: str, error: BaseException, **fields: Any) -> None:
+    def crash(self, message: str, error: BaseException, **fields: Any) -> None:
         """Say what failed, with its trace."""
         self._logger.error(message, exc_info=error, extra={"fields": fields})

@@ -62,6 +62,10 @@ def _rows(phases: tuple[Phase, ...], kind: type[Any], row: Row) -> dict[tuple[Ph
     return {(phase, kind): row for phase in phases}
 
 
+def _stays_or(phases: tuple[Phase, ...], kind: type[Any], rule: Rule, *leads_to: str) -> dict[tuple[Phase, type[Any]], Row]:
+    return {(phase, kind): Acts(rule, (phase, *leads_to)) for phase in phases}
+
+
 _ALL: Final = tuple(Phase)
 _KNOWN = Nothing("the definition is known already")
 _NO_SLOT = Nothing("no slot is waited for: the shell gives it back")
@@ -81,9 +85,11 @@ TABLE: Final[dict[tuple[Phase, type[Any]], Row]] = {
     (P.OPENING, RoomAnswered): Acts(op.room_answered, (P.GATHERING, P.READY, P.FENCING)),
     **_rows(_ALL, TurnGranted, _NO_TURN),
     (P.READY, TurnGranted): Acts(op.turn_granted, (P.DIALING, P.FENCING)),
-    **_rows(_BEFORE_ROOM, FactSeen, Acts(fact_seen, _BEFORE_ROOM)),
-    **_rows(_BEFORE_DIAL, FactSeen, Acts(fact_seen, (P.OPENING, P.GATHERING, P.READY, P.FENCING))),
-    **_rows(_ON_THE_PHONE, FactSeen, Acts(fact_seen, (P.DIALING, P.RINGING, P.ANSWERED, P.FENCING))),
+    **_stays_or(_BEFORE_ROOM, FactSeen, fact_seen),
+    **_stays_or((P.OPENING, P.READY, P.ANSWERED), FactSeen, fact_seen, P.FENCING),
+    **_stays_or((P.GATHERING,), FactSeen, fact_seen, P.READY, P.FENCING),
+    **_stays_or((P.DIALING,), FactSeen, fact_seen, P.RINGING, P.ANSWERED, P.FENCING),
+    **_stays_or((P.RINGING,), FactSeen, fact_seen, P.ANSWERED, P.FENCING),
     (P.FENCING, FactSeen): Acts(fact_seen, (P.FENCING, P.WAITING, CLOSED)),
     **_rows(_BEFORE_ROOM, Dialled, _NO_DIAL),
     **_rows(_BEFORE_DIAL, Dialled, _NO_DIAL),
@@ -102,13 +108,13 @@ TABLE: Final[dict[tuple[Phase, type[Any]], Row]] = {
     (P.FENCING, Fenced): Acts(dialing.fenced, (P.FENCING, P.WAITING, CLOSED)),
     **_rows(_BEFORE_ROOM, Cancel, Acts(stopping.cancelled_waiting, (CLOSED,))),
     **_rows((*_BEFORE_DIAL, *_ON_THE_PHONE), Cancel, Acts(stopping.cancelled_active, (P.FENCING,))),
-    (P.FENCING, Cancel): Acts(stopping.cancelled_fencing, (P.FENCING, P.WAITING, CLOSED)),
+    (P.FENCING, Cancel): Acts(stopping.cancelled_fencing, (P.FENCING, CLOSED)),
     **_rows(_BEFORE_ROOM, Suppress, Acts(stopping.suppressed_waiting, (CLOSED,))),
     **_rows((*_BEFORE_DIAL, *_ON_THE_PHONE), Suppress, Acts(stopping.suppressed_active, (P.FENCING,))),
     (P.FENCING, Suppress): Nothing("the attempt is judged with the suppression in force"),
-    **_rows(_BEFORE_ROOM, DeadlinePassed, Acts(stopping.expired_waiting, (P.REQUESTED, P.WAITING, CLOSED))),
-    **_rows(_BEFORE_DIAL, DeadlinePassed, Acts(op.too_late, (*_BEFORE_DIAL, P.FENCING))),
-    **_rows(_ON_THE_PHONE, DeadlinePassed, Acts(dialing.too_long, (*_ON_THE_PHONE, P.FENCING))),
+    **_stays_or(_BEFORE_ROOM, DeadlinePassed, stopping.expired_waiting, CLOSED),
+    **_stays_or(_BEFORE_DIAL, DeadlinePassed, op.too_late, P.FENCING),
+    **_stays_or(_ON_THE_PHONE, DeadlinePassed, dialing.too_long, P.FENCING),
     (P.FENCING, DeadlinePassed): Acts(dialing.fence_too_long, (P.FENCING, P.WAITING, CLOSED)),
 }
 

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in ELSEWHERE:
         module = {"rehearse": "rehearsal"}.get(given[0], given[0])
-        os.execv(sys.executable, [sys.executable, "-m", module, *given[1:]])
+        os.execv(sys.executable, [sys.executable, "-m", module, *given[1:]])  # noqa: S606  another package's process
     asked = parser().parse_args(given)
     try:
         settings = read_settings(os.environ)
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
-        log.error("a bug ended the process", error)
+        log.crash("a bug ended the process", error)
         return _end(EXIT_BUG, f"a bug ended the process: {type(error).__name__}; the log has its trace")
 
 

@@ -16,12 +16,13 @@ command = {
         "variables": {"first_name": "Ann", "store": "Main Street"},
     },
 }
-
-
-def delivered(error, message):
-    if error is not None:
-        sys.exit(f"not accepted: {error}")
-
-
-producer.produce("dialer.commands", key="refill-000123", value=json.dumps(command), on_delivery=delivered)
+errors = []
+producer.produce(
+    "dialer.commands",
+    key="refill-000123",
+    value=json.dumps(command),
+    on_delivery=lambda error, _: errors.append(error),
+)
 producer.flush()
+if errors != [None]:
+    sys.exit(f"not accepted: {errors}")

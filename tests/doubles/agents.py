@@ -27,6 +27,7 @@ class Script:
     comes: bool = True
     ready_after_s: float = 0.5
     speaks_for_s: float = 4.0
+    renews: bool = True
     crashes_on: str = ""
     """Status of the callee's leg (or `ready`) at which the job's process dies; its parent says so."""
     falls_silent_on: str = ""
@@ -78,6 +79,8 @@ class ScriptedAgents:
             number = None if renewal == 0 else 1
             self._say(job, f.AgentReady, number=number, renewal=renewal)
             renewal += 1
+            if not job.script.renews:
+                return
             await self._clock.sleep(RENEWED_EVERY_S)
 
     def _seen(self, room: str, identity: str, status: str) -> None:

@@ -28,9 +28,11 @@ class ClockedBroker(MemoryBroker):
         super().__init__()
         self._clock = clock
         self.written = asyncio.Event()
+        self.ahead_s = 0.0
+        """How far the broker's clock is ahead of the test's."""
 
     def _append(self, record: Record, transaction: Transaction | None, *, is_marker: bool = False) -> int:
-        self._timestamp_ms = max(self._timestamp_ms, int(self._clock.now().timestamp() * 1000) - 1)
+        self._timestamp_ms = max(self._timestamp_ms, int((self._clock.now().timestamp() + self.ahead_s) * 1000) - 1)
         offset = super()._append(record, transaction, is_marker=is_marker)
         self.written.set()
         self.written = asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -129,6 +130,19 @@ class World:
         effects = self.ownership(number)._effects
         assert isinstance(effects, Runner)
         return effects
+
+    async def until(self, holds: Callable[[], bool], limit_s: float = 60.0) -> None:
+        """Let time pass in hundredths of a second until something holds."""
+        for _ in range(int(limit_s * 100)):
+            await self.clock.settle()
+            if holds():
+                return
+            await self.clock.advance(0.01)
+        raise AssertionError("it never came to hold")
+
+    async def until_told(self, call: str, name: str) -> None:
+        """Wait for a decision about a call."""
+        await self.until(lambda: name in self.told(call))
 
     def lose(self, number: str = ANN) -> Ownership:
         """End the ownership as an error of the log does; the owner takes the partition over again."""

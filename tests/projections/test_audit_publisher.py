@@ -75,14 +75,14 @@ async def test_the_audit_is_the_trail_of_the_log_over_restarts(kafka_bootstrap: 
         await settle(publisher, kafka_bootstrap, streams)
 
 
-async def test_an_event_is_never_split_over_transactions(kafka_bootstrap: str, streams: Streams) -> None:
-    """Each partition's part of a round is one transaction: its records lie together, one marker after them."""
+async def test_each_record_says_which_of_its_events_records_it_is(kafka_bootstrap: str, streams: Streams) -> None:
+    """Header `source_index`, from 0: in this version no event has more than one."""
     await write_log(kafka_bootstrap, streams, mixed_log(12, PARTITIONS))
     async with opening(kafka_bootstrap, streams) as publisher:
         await settle(publisher, kafka_bootstrap, streams)
     for records in (await read_topic(kafka_bootstrap, streams.audit)).values():
         indexes = [dict(record.headers)["source_index"] for record in records]
-        assert all(index == b"0" for index in indexes), "in this version an event has one audit record"
+        assert all(index == b"0" for index in indexes)
 
 
 @pytest.mark.parametrize(("where", "left"), [("before_commit", False), ("after_commit", True)])
