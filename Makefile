@@ -37,7 +37,7 @@ check: setup ## format, lint, types, and the rules of the house
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PY) -m pytest tests/house
+	$(PY) -m pytest tests/house -m "not broker and not livekit and not slow"
 
 test: provision ## every test but the slow ones, end to end ones, and those that need a container engine
 	$(PY) -m pytest -m "not slow and not e2e and not docker"

@@ -78,7 +78,7 @@ class Chunk:
         """Disconnect."""
         await self._producer.stop()
 
-    async def write(self, commands: Sequence[Command]) -> dict[int, int]:
+    async def write(self, commands: Sequence[Command], topic: str = COMMANDS.name) -> dict[int, int]:
         """Write everything but the commit; return by partition the position after its last record."""
         await self._producer.begin_transaction()
         ends: dict[int, int] = {}
@@ -94,15 +94,15 @@ class Chunk:
                     if batch.append(timestamp=None, key=command.key, value=command.value) is None:
                         break
                     count += 1
-                sent = await self._send(batch, partition)
+                sent = await self._send(batch, topic, partition)
                 position += count
                 ends[partition] = sent + count
         return ends
 
-    async def _send(self, batch: object, partition: int) -> int:
+    async def _send(self, batch: object, topic: str, partition: int) -> int:
         while True:
             try:
-                future = await self._producer.send_batch(batch, COMMANDS.name, partition=partition)
+                future = await self._producer.send_batch(batch, topic, partition=partition)
                 async with asyncio.timeout(CHUNK_TIMEOUT_S):
                     return int((await future).offset)
             except UnknownTopicOrPartitionError:  # the topic is younger than the producer's picture of it

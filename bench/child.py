@@ -14,6 +14,7 @@ import orjson
 
 CHILDREN: Final = {
     "deployed": "bench.deployed",
+    "takeover": "bench.deployed",
     "bare_write": "bench.bare",
     "bare_echo": "bench.bare",
     "core_steps": "bench.core",

@@ -30,14 +30,14 @@ class Stalls:
             if took > 0.001:
                 kept(took)
 
-        asyncio.Handle._run = timed  # type: ignore[method-assign]
+        asyncio.Handle._run = timed  # type: ignore[method-assign, assignment]
         self._watch = asyncio.create_task(self._sleep())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.Handle._run = self._run  # type: ignore[method-assign]
+        asyncio.Handle._run = self._run  # type: ignore[method-assign, assignment]
         assert self._watch is not None
         self._watch.cancel()
 

@@ -6,15 +6,19 @@ translated here; what goes to `dialer.stops` names callees by pseudonym only. So
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from dialer.requests import NotAccepted, Requests
+from dialer.traceparent import well_formed
 from dialer.translate import canonical_stop, stop_key
 from dialer.webhooks import BODY_BYTES_MAX, Forged, Webhooks
 from runtime import problems
@@ -26,12 +30,21 @@ from schemas import topics
 from schemas.codec import adapter, decode_command
 from schemas.envelope import Envelope
 from schemas.responses import PROBLEM_TYPE, Accepted, Problem
-from schemas.values import Invalid, call_id, callee_key, parse_number, request_hash, split_call_id
+from schemas.values import (
+    Invalid,
+    call_id,
+    callee_key,
+    is_phone_number_like,
+    parse_number,
+    request_hash,
+    split_call_id,
+)
 
 PREFIX: Final = "/microservices/outbound-dialer"
 QUERY_TIMEOUT_S: Final = 2.0
 BODY_MAX: Final = c.RECORD_BYTES_MAX
 SOURCE: Final = "/api"
+_STOP_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 DESCRIPTION: Final = """Places, cancels and suppresses calls: writes each request to its Kafka topic and answers 202 with
 the call's id once the broker has acknowledged it. `GET /v1/*` is passed on to the read side."""
 
@@ -144,15 +157,26 @@ def _envelope(parts: ApiParts, kind: str, request_id: str, data: object, request
         id=request_id,
         data=data,
         time=parts.clock.now(),
-        traceparent=request.headers.get("traceparent"),
+        traceparent=well_formed(request.headers.get("traceparent")),
     )
+
+
+def _stop_id(given: str | None) -> str | None:
+    """Check what will be the record's id: a stop that was accepted must not be rejected for it afterwards."""
+    if given is None:
+        return None
+    if not _STOP_ID.fullmatch(given):
+        raise Invalid("idempotency-key", "pattern")
+    if is_phone_number_like(given):
+        raise Invalid("idempotency-key", "phone_number")
+    return given
 
 
 async def _stop(parts: ApiParts, command: c.Stop, request: Request) -> Response:
     stop = canonical_stop(command, parts.pepper)
     key = stop_key(stop)
     data = {k: v for k, v in asdict(stop).items() if v is not None}
-    stop_id = request.headers.get("idempotency-key") or parts.clock.random_bytes(12).hex()
+    stop_id = _stop_id(request.headers.get("idempotency-key")) or parts.clock.random_bytes(12).hex()
     envelope = _envelope(parts, stop.TYPE, stop_id, data, request)
     return await _accept(parts, topics.STOPS, key, envelope, getattr(stop, "call_id", None))
 
@@ -220,8 +244,11 @@ def _queries(parts: ApiParts) -> APIRouter:
         """Pass a read on, so that users see one address."""
         kept = {k: v for k, v in request.headers.items() if k in {"authorization", "accept", "traceparent"}}
         try:
-            answer = await client.get(f"/v1/{path}", params=dict(request.query_params), headers=kept)
-        except httpx.HTTPError:
+            # httpx counts its limit anew for every chunk: the whole answer has 2 s
+            async with asyncio.timeout(QUERY_TIMEOUT_S):
+                asked = request.query_params.multi_items()
+                answer = await client.get(f"/v1/{quote(path)}", params=asked, headers=kept)
+        except (httpx.HTTPError, TimeoutError):
             return problems.problem(
                 503, "read-side-away", "the read side does not answer; requests are still taken", {"Retry-After": "2"}
             )

@@ -196,8 +196,9 @@ async def fence(
             await shared.clock.sleep(FENCE_APART_S)
             legs = await shared.telephony.legs(room)
             second = await shared.telephony.delete_room(room)
-            seen = legs is None or any(leg.kind == "sip" for leg in legs)
-            if legs is not None and seen:
+            # where LiveKit cannot say (it cannot of a room that is gone, 4.9), two answers of delete_room are enough
+            seen = any(leg.kind == "sip" for leg in legs or ())
+            if seen:
                 metrics.ALARMS.labels("leg_in_fenced_room").inc()
                 log.alarm("a leg came into a fenced room; it was hung up", call_id=effect.call_id, attempt=effect.attempt)
             if second == "not_found" and not seen:

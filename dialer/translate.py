@@ -41,6 +41,7 @@ from schemas.values import (
 
 _ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 BODY_HASH_BYTES: Final = 8
+_MILLISECONDS_DIGITS_MAX: Final = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,8 @@ def _observed(payload: object, envelope: Envelope, now: datetime) -> Translated 
 def _first_time(raw: RawRecord) -> datetime:
     """Return the broker's time of a record's first appearance."""
     first = header(raw.headers, FIRST_TIME)
-    milliseconds = int(first) if first is not None and first.isdigit() else raw.timestamp_ms
+    known = first is not None and first.isdigit() and len(first) <= _MILLISECONDS_DIGITS_MAX
+    milliseconds = min(int(first), raw.timestamp_ms) if first is not None and known else raw.timestamp_ms
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 

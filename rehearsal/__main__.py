@@ -95,7 +95,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="python -m rehearsal COMMAND [--help]",
     )
-    which = commands.add_subparsers(dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    which = commands.add_subparsers(
+        prog="python -m rehearsal", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
 
     def add(
         name: str, does: Callable[[argparse.Namespace], int], says: str, run_dir: str = ""

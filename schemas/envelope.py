@@ -172,4 +172,7 @@ def _time(value: Any) -> datetime | None:
         raise Invalid("time", "wrong_type") from None
     if time.tzinfo is None:
         raise Invalid("time", "no_time_zone")
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise Invalid("time", "out_of_range") from None

@@ -7,7 +7,6 @@ Source: design §2, §3, §4.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
@@ -165,27 +164,34 @@ def zones_of(number: Number) -> tuple[str, ...]:
     """Name every IANA zone that the number may lie in; several for a split area code (reference/field.md D5)."""
     from phonenumbers import timezone
 
-    found, kind = _phone_number(number.e164), number.kind
-    if kind is None or not phonenumbers.is_number_type_geographical(kind, found.country_code):
+    found = _phone_number(number.e164)
+    assert found.country_code is not None
+    if number.kind is None or not phonenumbers.is_number_type_geographical(number.kind, found.country_code):
         return tuple(timezone.time_zones_for_number(found))
     return tuple(timezone.time_zones_for_geographical_number(found))
 
 
 def callee_key(e164: str, pepper: bytes) -> str:
     """Name the callee without the number: HMAC-SHA-256 under the pepper, base32, lower case, 26 characters."""
-    return _base32(hmac.digest(pepper, e164.encode(), "sha256"), CALLEE_KEY_LENGTH)
+    return _base32(hmac.digest(pepper, e164.encode(), "sha256")[:20], CALLEE_KEY_LENGTH)
 
 
 def request_hash(campaign_id: str, request_id: str) -> str:
     """Name the request within its callee: SHA-256 over both ids, each with its length in front, 16 characters."""
     campaign, request = campaign_id.encode(), request_id.encode()
     text = b"%d:%b%d:%b" % (len(campaign), campaign, len(request), request)
-    return _base32(hashlib.sha256(text).digest(), REQUEST_HASH_LENGTH)
+    return _base32(hashlib.sha256(text).digest()[:10], REQUEST_HASH_LENGTH)
+
+
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_TEN_BITS: Final = [high + low for high in _BASE32 for low in _BASE32]
 
 
 def _base32(digest: bytes, length: int) -> str:
-    """Write a digest's beginning: only whole groups of five bytes, eight characters each, that are needed."""
-    return base64.b32encode(digest[: -(-length // 8) * 5])[:length].decode().lower()
+    """Write a digest's first `length` characters (an even number) in lower-case base32, two at a time."""
+    count = len(digest) * 8
+    bits = int.from_bytes(digest, "big")
+    return "".join([_TEN_BITS[bits >> shift & 1023] for shift in range(count - 10, count - 5 * length - 1, -10)])
 
 
 def call_id(callee: str, request: str) -> str:

@@ -101,7 +101,9 @@ def room(s: float, attempt: int = 1, number: int = 1, *, ok: bool = True, code: 
     )
 
 
-def fact(s: float, kind: type[Any], n: int, attempt: int = 1, number: int = 1, job: str = "", **more: Any) -> i.FactSeen:
+def fact(
+    s: float, kind: type[Any], n: int, attempt: int = 1, number: int = 1, job: str = "", **more: Any
+) -> i.FactSeen:
     """Hand in the n-th fact of an attempt's job."""
     job_id = job or f"AJ_{attempt}"
     body = kind(attempt=attempt, job_id=job_id, number=n, **more)

@@ -58,7 +58,9 @@ class Spec:
 
     def then_rejected(self, rule: str) -> Self:
         """Expect a rejection and no decision."""
-        assert self.rejections == [rule], f"rejected: {self.rejections}, decided: {_show([d.body for d in self.decided])}"
+        assert self.rejections == [rule], (
+            f"rejected: {self.rejections}, decided: {_show([d.body for d in self.decided])}"
+        )
         assert not self.decided
         return self
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from schemas.outcomes import Attribution as A
-from schemas.outcomes import Outcome as O  # noqa: N817
+from schemas.outcomes import Outcome as O
 
 RetryKey = Literal["", "busy", "no_answer", "trunk_failed"]
 

@@ -62,7 +62,9 @@ def _rows(phases: tuple[Phase, ...], kind: type[Any], row: Row) -> dict[tuple[Ph
     return {(phase, kind): row for phase in phases}
 
 
-def _stays_or(phases: tuple[Phase, ...], kind: type[Any], rule: Rule, *leads_to: str) -> dict[tuple[Phase, type[Any]], Row]:
+def _stays_or(
+    phases: tuple[Phase, ...], kind: type[Any], rule: Rule, *leads_to: str
+) -> dict[tuple[Phase, type[Any]], Row]:
     return {(phase, kind): Acts(rule, (phase, *leads_to)) for phase in phases}
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from aiokafka.errors import KafkaError
 
@@ -42,9 +43,17 @@ An outbound dialer on Kafka and LiveKit: never rings anyone twice, never loses a
 log = Log("dialer")
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, and where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the exit code of a wrong command line."""
+        self.exit(EXIT_SETTINGS, f"dialer: {message}; see `{self.prog} --help`\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    top = argparse.ArgumentParser(prog="dialer", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = OneLineParser(prog="dialer", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     serve = commands.add_parser("serve", help="the dialer itself: owners, gate, HTTP API (settings: `dialer config`)")
     serve.set_defaults(run=_serve)
@@ -66,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = {"rehearse": "rehearsal"}.get(given[0], given[0])
         os.execv(sys.executable, [sys.executable, "-m", module, *given[1:]])  # noqa: S606  another package's process
     asked = parser().parse_args(given)
+    configure("dialer", "error")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says at "error" is our own one line already
     try:
         settings = read_settings(os.environ)
         return int(asked.run(settings, asked) or 0)

@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
     status = commands.add_parser("status", help="where a call stands; without CALL: the latest calls")
     status.add_argument("call", metavar="CALL", nargs="?")
     status.add_argument("--campaign", help="only this campaign's")
-    status.add_argument("--limit", type=int, default=20)
+    status.add_argument("--limit", type=int, default=20, help="how many of the latest calls; default 20")
     status.set_defaults(run=_status)
 
 

@@ -21,7 +21,9 @@ def ended(spec: Spec) -> tuple[Outcome, Attribution]:
 
 def test_the_answer_is_whoever_tells_it_first() -> None:
     """The agent sees `active`, the dial request returns: one `CallAnswered`."""
-    given(*h.ringing()).when(h.status(9, "active")).then(f.CalleeStatus, CallAnswered(attempt=1)).in_phase(Phase.ANSWERED)
+    given(*h.ringing()).when(h.status(9, "active")).then(f.CalleeStatus, CallAnswered(attempt=1)).in_phase(
+        Phase.ANSWERED
+    )
     given(*h.ringing()).when(h.dialled(9, "answered")).then(CallAnswered(attempt=1)).in_phase(Phase.ANSWERED)
     given(*h.answered()).when(h.dialled(9, "answered")).then_nothing()
     given(*h.ringing(), h.dialled(9, "answered")).when(h.status(9, "active")).then(f.CalleeStatus)

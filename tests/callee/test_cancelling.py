@@ -11,7 +11,9 @@ from schemas.outcomes import Attribution, FenceReason, Outcome, Refusal
 from tests import histories as h
 from tests.spec import given
 
-ACTIVE = [name for name, (phase, _) in h.HISTORIES.items() if phase not in {Phase.REQUESTED, Phase.WAITING, Phase.FENCING}]
+ACTIVE = [
+    name for name, (phase, _) in h.HISTORIES.items() if phase not in {Phase.REQUESTED, Phase.WAITING, Phase.FENCING}
+]
 
 
 @pytest.mark.parametrize("name", ["requested", "waiting", "waiting for not_before"])

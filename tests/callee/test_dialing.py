@@ -123,12 +123,16 @@ def test_withdrawals_back_off_up_to_a_minute_until_the_call_expires() -> None:
 def test_a_dial_without_outcome_is_taken_down_at_its_deadline() -> None:
     """Ring timeout, plus what a request outlives it by."""
     spec = given(*h.dialing())
-    spec.when(h.tick(57.9)).then_nothing().when(h.tick(58)).then(FenceStarted(attempt=1, reason=FenceReason.DIAL_UNCLEAR))
+    spec.when(h.tick(57.9)).then_nothing().when(h.tick(58)).then(
+        FenceStarted(attempt=1, reason=FenceReason.DIAL_UNCLEAR)
+    )
 
 
 def test_an_unclear_dial_is_unknown_once_nothing_more_can_be_learned() -> None:
     """The fence is confirmed, the grace is over: and by the campaign's rule the call ends."""
-    spec = given(*h.dialing()).when(h.dialled(8, "unclear")).then(FenceStarted(attempt=1, reason=FenceReason.DIAL_UNCLEAR))
+    spec = (
+        given(*h.dialing()).when(h.dialled(8, "unclear")).then(FenceStarted(attempt=1, reason=FenceReason.DIAL_UNCLEAR))
+    )
     spec.when(h.fenced(10)).then(FenceConfirmed).due(h.at(10) + SETTLE_GRACE)
     spec.when(h.tick(20)).then(DialUnknown(attempt=1), CallEnded).over()
     assert spec.decided[-1].body.outcome is Outcome.UNKNOWN
@@ -146,7 +150,9 @@ def test_an_outcome_that_comes_while_the_room_is_taken_down_is_taken() -> None:
 
 def test_only_the_first_outcome_of_a_dial_counts() -> None:
     """Handed over in process and through observations: the second changes nothing."""
-    given(*h.ringing(), h.failed(8, 486)).when(h.failed(9, 404)).then_nothing().when(h.dialled(9, "answered")).then_nothing()
+    given(*h.ringing(), h.failed(8, 486)).when(h.failed(9, 404)).then_nothing().when(
+        h.dialled(9, "answered")
+    ).then_nothing()
 
 
 def test_an_agent_that_stayed_to_the_fence_and_saw_no_leg_proves_that_nothing_was_sent() -> None:

@@ -77,7 +77,9 @@ def test_an_agent_that_never_comes_gives_the_attempt_up() -> None:
     """At the deadline and not before."""
     spec = given(*h.gathering())
     spec.when(h.tick(30.9)).then_nothing()
-    spec.when(h.tick(31)).then(AgentUnavailable(attempt=1), FenceStarted(attempt=1, reason=FenceReason.AGENT_UNAVAILABLE))
+    spec.when(h.tick(31)).then(
+        AgentUnavailable(attempt=1), FenceStarted(attempt=1, reason=FenceReason.AGENT_UNAVAILABLE)
+    )
 
 
 def test_an_agent_that_crashes_before_the_dial_gives_the_attempt_up() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dialer.callee.sip import SIP_TABLE, classify
 from schemas.outcomes import Attribution as A
-from schemas.outcomes import Outcome as O  # noqa: N817
+from schemas.outcomes import Outcome as O
 
 ANSWERS = [
     # sip, code, phrase, rule, outcome, whose, retry, sent

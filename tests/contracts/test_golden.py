@@ -76,7 +76,9 @@ def test_what_the_owner_writes_today_fits_the_published_schema(name: str) -> Non
 
 def test_a_rejection_of_today_fits_the_published_schema() -> None:
     """It holds no bytes of what it rejects."""
-    raw = RawRecord(topic="dialer.commands", partition=3, offset=17, timestamp_ms=0, key=b"+12125550123", value=b"secret")
+    raw = RawRecord(
+        topic="dialer.commands", partition=3, offset=17, timestamp_ms=0, key=b"+12125550123", value=b"secret"
+    )
     record = rejection(raw, 3, "to", "premium", g.SECRET, g.AT)
     assert record.value is not None
     jsonschema.validate(json.loads(record.value), generate.json_schema(Rejected.TYPE))
@@ -113,7 +115,9 @@ def test_a_golden_brief_opens_for_ever() -> None:
 
 def test_a_type_or_a_value_of_a_later_version_is_unknown_and_no_error() -> None:
     """It folds to nothing."""
-    assert decode_payload(LOGGED, "dialer.event.call_teleported.v1", {}) == Unknown(type="dialer.event.call_teleported.v1")
+    assert decode_payload(LOGGED, "dialer.event.call_teleported.v1", {}) == Unknown(
+        type="dialer.event.call_teleported.v1"
+    )
     later = {"reason": "a_reason_of_next_year"}
     assert decode_payload(LOGGED, "dialer.event.call_refused.v1", later) == Unknown(type="dialer.event.call_refused.v1")
     assert isinstance(decode_payload(OBSERVED, "livekit.observation.room_finished.v2", {"attempt": 1}), Unknown)

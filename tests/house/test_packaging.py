@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +164,7 @@ def test_the_pepper_reaches_the_dialer_only() -> None:
 def test_what_templates_ask_of_values_is_there() -> None:
     """Every `.Values.a.b` of a template stands in values.yaml."""
     for path in TEMPLATES:
-        for dotted in set(re.findall(r"\.Values\.([A-Za-z.]+)", path.read_text())):
+        for dotted in set(re.findall(r"\.Values\.([A-Za-z_.]+)", path.read_text())):
             value: Any = VALUES
             for part in dotted.rstrip(".").split("."):
                 assert part in value, f"{path.name}: .Values.{dotted}"
@@ -174,3 +176,29 @@ def test_templates_open_and_close_alike() -> None:
     for path in TEMPLATES:
         actions = re.findall(r"\{\{-?\s*(if|range|with|define|end)\b", path.read_text())
         assert actions.count("end") * 2 == len(actions), path.name
+
+
+@pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on the PATH")
+@pytest.mark.parametrize("source", ["kubernetes", "vault"])
+def test_the_chart_renders_where_there_is_helm(source: str, tmp_path: Path) -> None:
+    """With what an installation must give, `helm lint` and `helm template` are content and the result is YAML."""
+    given = tmp_path / "values.yaml"
+    required = {name: "ws://livekit:7880" for name, value in VALUES["settings"].items() if not value}
+    given.write_text(
+        yaml.safe_dump(
+            {
+                "settings": required,
+                "secrets": {"source": source},
+                "dialer": {"trunks": "trunks: []", "campaigns": {"a.yaml": "id: a"}},
+                "projections": {"storage": "1Gi"},
+                "ingress": {"enabled": True, "host": "dialer.example"},
+            }
+        )
+    )
+    subprocess.run(["helm", "lint", "--strict", HELM, "--values", given], check=True, capture_output=True)
+    rendered = subprocess.run(
+        ["helm", "template", "calls", HELM, "--values", given], check=True, capture_output=True, text=True
+    ).stdout
+    kinds = [document["kind"] for document in yaml.safe_load_all(rendered) if document]
+    assert kinds.count("Deployment") == 3
+    assert kinds.count("Ingress") == 2

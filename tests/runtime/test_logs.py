@@ -31,7 +31,7 @@ def test_a_number_in_a_trace_is_blotted_out(caplog) -> None:
     try:
         raise ValueError("+12125550123 is busy")
     except ValueError as error:
-        Log("x").error("failed", error)
+        Log("x").crash("failed", error)
     text = JsonLines("serve").format(caplog.records[-1])
     assert "2125550123" not in text
     assert json.loads(text)["error"] == "ValueError"

@@ -9,7 +9,12 @@ import pytest
 from schemas.campaign import campaign_hash, load_campaign, placeholders
 from schemas.values import Invalid
 
-GOOD: dict[str, Any] = {"id": "rx-refill", "type": "one_way", "message": "Hello {first_name}.", "trunk": "cvs-retail-outbound"}
+GOOD: dict[str, Any] = {
+    "id": "rx-refill",
+    "type": "one_way",
+    "message": "Hello {first_name}.",
+    "trunk": "cvs-retail-outbound",
+}
 
 
 def refusal(definition: Any) -> tuple[str, str]:

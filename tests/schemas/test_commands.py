@@ -59,7 +59,11 @@ def test_a_missing_field_is_named(name: str) -> None:
         ({"variables": {"a": 5}}, "variables.a", "wrong_type"),
         ({"variables": {f"n{i}": "x" for i in range(51)}}, "variables", "too_long"),
         ({"consent": {"id": "c-9", "kind": "prior"}}, "consent.obtained_at", "missing"),
-        ({"consent": {"id": "12125550123", "kind": "x", "obtained_at": "2026-01-02T10:00:00Z"}}, "consent.id", "phone_number"),
+        (
+            {"consent": {"id": "12125550123", "kind": "x", "obtained_at": "2026-01-02T10:00:00Z"}},
+            "consent.id",
+            "phone_number",
+        ),
     ],
 )
 def test_a_field_that_breaks_its_rule_is_refused_by_name(more: dict[str, Any], field: str, rule: str) -> None:

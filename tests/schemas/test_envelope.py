@@ -80,6 +80,8 @@ def test_a_missing_attribute_is_named(name: str) -> None:
         ({"time": "yesterday"}, "time", "wrong_type"),
         ({"time": 1764000000}, "time", "wrong_type"),
         ({"time": "2026-11-22T15:04:05"}, "time", "no_time_zone"),
+        ({"time": "0001-01-01T00:00:00+23:59"}, "time", "out_of_range"),
+        ({"time": "9999-12-31T23:59:59-23:59"}, "time", "out_of_range"),
     ],
 )
 def test_an_attribute_of_the_wrong_type_is_named(more: dict[str, Any], field: str, rule: str) -> None:
@@ -120,7 +122,13 @@ def test_any_bytes_are_an_envelope_or_refused(value: bytes) -> None:
 @given(
     st.dictionaries(
         st.sampled_from(["specversion", "type", "source", "id", "data", "time", "subject", "sequence", "traceparent"]),
-        st.one_of(st.none(), st.integers(-9, 2**40), st.just("1.0"), st.text(max_size=9), st.lists(st.integers(0, 9), max_size=2)),
+        st.one_of(
+            st.none(),
+            st.integers(-9, 2**40),
+            st.just("1.0"),
+            st.text(max_size=9),
+            st.lists(st.integers(0, 9), max_size=2),
+        ),
     )
 )
 def test_any_document_is_an_envelope_or_refused(document: dict[str, Any]) -> None:

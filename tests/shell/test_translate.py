@@ -7,7 +7,6 @@ are judged by the core from what the translator hands it.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,107 +17,41 @@ import pytest
 from dialer.callee import inputs as i
 from dialer.callee.state import Callee
 from dialer.callee.step import step
-from dialer.campaigns import Campaigns, Directory
-from dialer.data_keys import DataKeys
 from dialer.prepare import open_message, open_number, open_variables
-from dialer.records import RawRecord, forwarded
-from dialer.translate import Forward, Given, Ignored, Renewed, Translator
-from runtime.seal import MasterKey
+from dialer.records import forwarded
+from dialer.translate import Forward, Given, Ignored, Renewed
 from schemas import facts as f
 from schemas import topics
 from schemas.commands import RECORD_BYTES_MAX
 from schemas.envelope import FIRST_TIME, FORWARDED, decode, header
 from schemas.events import CallRefused
 from schemas.outcomes import Refusal
-from schemas.values import Invalid, call_id, callee_key, partition_of, request_hash
-from tests.doubles.clock import START, VirtualClock
-
-PEPPER = b"pepper of the tests"
-NUMBER = "+12125550123"
-KEY = callee_key(NUMBER, PEPPER)
-CALL = call_id(KEY, request_hash("rx-refill", "refill-1"))
-PARTITION = partition_of(KEY)
-MEMORY = timedelta(days=35)
-NOW_MS = round(START.timestamp() * 1000)
-PLACE = "dialer.command.place_call.v1"
-CANCEL = "dialer.command.cancel_call.v1"
-SUPPRESS = "dialer.command.suppress_callee.v1"
-DATA: dict[str, Any] = {
-    "request_id": "refill-1",
-    "campaign_id": "rx-refill",
-    "to": NUMBER,
-    "variables": {"first_name": "Ann"},
-}
-CAMPAIGN = 'id: {id}\ntype: one_way\nmessage: "{message}"\ntrunk: t\ncountries_allowed: [{countries}]\n'
-
-
-class Desk:
-    """A translator of one partition with everything it needs."""
-
-    def __init__(self, campaigns: Campaigns, clock: VirtualClock) -> None:
-        self.clock = clock
-        self.keys = DataKeys(PARTITION, MasterKey(bytes(32)), clock)
-        self.translator = Translator(PARTITION, PEPPER, MEMORY, self.keys, campaigns, clock)
-
-    def read(self, raw: RawRecord) -> Any:
-        return self.translator.translate(raw, self.clock.now())
-
-    def refusal(self, raw: RawRecord) -> tuple[str, str]:
-        with pytest.raises(Invalid) as refused:
-            self.read(raw)
-        assert NUMBER[2:] not in str(refused.value)
-        return refused.value.field, refused.value.rule
-
-    def place(self, **more: Any) -> i.PlaceCall:
-        read = self.read(command({**DATA, **more}))
-        assert isinstance(read, Given)
-        assert isinstance(read.given, i.PlaceCall)
-        return read.given
+from tests.doubles.clock import START
+from tests.shell.desk import (
+    CALL,
+    CANCEL,
+    DATA,
+    KEY,
+    MEMORY,
+    NOW_MS,
+    NUMBER,
+    PARTITION,
+    PLACE,
+    SUPPRESS,
+    Desk,
+    command,
+    event,
+    observed,
+    open_desk,
+    raw,
+    stop,
+)
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path) -> Desk:
     """A directory of campaigns, published and at hand."""
-    definitions = {
-        "rx-refill": ("Hello {first_name}.", "US"),
-        "empty": ("{first_name}", "US"),
-        "british": ("Hello {first_name}.", "GB"),
-        "long": ("{first_name}" * 21, "US"),
-    }
-    for name, (message, countries) in definitions.items():
-        (tmp_path / f"{name}.yaml").write_text(CAMPAIGN.format(id=name, message=message, countries=countries))
-    clock = VirtualClock()
-
-    async def publish(key: str, value: bytes) -> None:
-        assert key
-        assert value
-
-    campaigns = Campaigns(Directory(tmp_path), publish, clock, None)
-    assert await campaigns.warm()
-    yield Desk(campaigns, clock)
-    await clock.close()
-
-
-def event(kind: str, data: Any, **more: Any) -> bytes:
-    envelope = {"specversion": "1.0", "type": kind, "source": "/campaigns/rx-refill", "id": "b7c1", "data": data}
-    return orjson.dumps(envelope | more)
-
-
-def raw(value: bytes | None, topic: str = topics.COMMANDS.name, key: str | None = KEY, **more: Any) -> RawRecord:
-    fields = {"partition": PARTITION, "offset": 17, "timestamp_ms": NOW_MS, "headers": ()}
-    return RawRecord(topic=topic, key=None if key is None else key.encode(), value=value, **(fields | more))
-
-
-def command(data: Any, kind: str = PLACE, **more: Any) -> RawRecord:
-    return raw(event(kind, data, **more))
-
-
-def stop(data: Any, kind: str = CANCEL, **more: Any) -> RawRecord:
-    return raw(event(kind, data), topics.STOPS.name, **more)
-
-
-def observed(kind: str, data: Any, **more: Any) -> RawRecord:
-    return raw(event(kind, data, subject=CALL, **more), topics.OBSERVATIONS.name)
+    return await open_desk(tmp_path)
 
 
 async def test_a_good_command_becomes_an_input_without_the_number(desk: Desk) -> None:
@@ -185,7 +118,10 @@ async def test_a_number_that_must_never_be_rung_is_rejected(desk: Desk, to: str,
     """In a call and in a stop."""
     assert desk.refusal(command(DATA | {"to": to})) == ("to", rule)
     assert desk.refusal(command({"to": to}, SUPPRESS)) == ("to", rule)
-    assert desk.refusal(command({k: DATA[k] for k in ("request_id", "campaign_id")} | {"to": to}, CANCEL)) == ("to", rule)
+    assert desk.refusal(command({k: DATA[k] for k in ("request_id", "campaign_id")} | {"to": to}, CANCEL)) == (
+        "to",
+        rule,
+    )
     assert desk.keys.records() == []
 
 
@@ -205,6 +141,13 @@ async def test_a_forwarded_command_is_as_old_as_it_was_at_its_first_appearance(d
     assert isinstance(read, Given)
     assert isinstance(read.given, i.PlaceCall)
     assert read.given.remember_until == START - timedelta(days=1) + MEMORY
+
+
+@pytest.mark.parametrize("mark", [b"9" * 30, b"-5", b"", b"x", str(NOW_MS + 10**9).encode()])
+async def test_a_first_time_nobody_can_believe_is_passed_over(desk: Desk, mark: bytes) -> None:
+    """Headers come from outside: neither a crash nor a longer memory."""
+    read = desk.read(raw(event(PLACE, DATA), headers=((FORWARDED, b"1"), (FIRST_TIME, mark))))
+    assert read.given.remember_until == START + MEMORY
 
 
 @pytest.mark.parametrize(("key", "partition"), [(None, PARTITION), ("other", PARTITION), (KEY, (PARTITION + 1) % 24)])
@@ -254,7 +197,9 @@ async def test_a_stop_on_the_commands_topic_goes_to_the_stops_by_pseudonym(desk:
         (SUPPRESS, {"callee_key": KEY, "reason": "He said so"}, ("reason", "pattern")),
     ],
 )
-async def test_a_stop_that_does_not_say_whom_is_rejected(desk: Desk, kind: str, data: Any, refused: tuple[str, str]) -> None:
+async def test_a_stop_that_does_not_say_whom_is_rejected(
+    desk: Desk, kind: str, data: Any, refused: tuple[str, str]
+) -> None:
     """By pseudonym only, on the topic of stops."""
     assert desk.refusal(stop(data, kind)) == refused
 
@@ -360,7 +305,11 @@ async def test_the_same_request_has_the_same_body_hash_however_it_is_written(des
     same = desk.place(to="+1 (212) 555-0123", priority=5, timezone=None)
     assert same.body_hash == first.body_hash
     assert len(base64.b64decode(first.body_hash)) == 8
-    others = [desk.place(variables={"first_name": "Bob"}), desk.place(priority=6), desk.place(not_after="2026-11-23T00:00:00Z")]
+    others = [
+        desk.place(variables={"first_name": "Bob"}),
+        desk.place(priority=6),
+        desk.place(not_after="2026-11-23T00:00:00Z"),
+    ]
     assert len({first.body_hash, *(o.body_hash for o in others)}) == 4
 
 
