@@ -21,7 +21,7 @@ import yaml
 
 from bench.child import answer, lines
 from bench.deployed import NoEffects, parts
-from bench.requests import CAMPAIGN, place_calls
+from bench.requests import CAMPAIGN, Command, place_calls
 from dialer.callee import inputs as i
 from dialer.callee.state import Callee, Phase
 from dialer.campaigns import open_campaigns
@@ -36,6 +36,8 @@ from schemas.topics import COMMANDS
 
 MESSAGE_LENGTH: Final = 1000
 PARTITION: Final = 0
+WARM_UP: Final = 16
+"""Calls before those that count: what is loaded or made once, time zones for example, belongs to no call."""
 WAIT_S: Final = 60.0
 
 
@@ -69,10 +71,10 @@ async def _published(campaign_hash: str, definition: bytes) -> None:
     """Take a definition."""
 
 
-async def _until(ownership: Ownership, keys: list[str], phase: Phase) -> None:
+async def _until(ownership: Ownership, commands: Sequence[Command], phase: Phase) -> None:
     async with asyncio.timeout(WAIT_S):
         while True:
-            callees = [ownership.committed(key) for key in keys]
+            callees = [ownership.committed(command.key.decode()) for command in commands]
             if all(c is not None and next(iter(c.calls.values())).phase is phase for c in callees):
                 return
             await asyncio.sleep(0.01)
@@ -85,8 +87,10 @@ def _call_of(callee: Callee | None) -> str:
 
 async def measure(calls: int) -> float:
     """Return bytes a live call."""
-    chosen = [c for c in place_calls(calls * 26, 7, "live") if c.partition == PARTITION][:calls]
-    assert len(chosen) == calls, "the numbers are spread evenly enough"
+    needed = calls + WARM_UP
+    ours = [c for c in place_calls(needed * 26, 7, "live") if c.partition == PARTITION]
+    assert len(ours) >= needed, "the numbers are spread evenly enough"
+    first, chosen = ours[:WARM_UP], ours[WARM_UP:needed]
     with tempfile.TemporaryDirectory() as directory:
         text = "Hello {first_name}. " + "x" * (MESSAGE_LENGTH - len("Hello Ann. "))
         campaign = {"id": CAMPAIGN, "type": "one_way", "message": text, "trunk": "t", "countries_allowed": ["US"]}
@@ -99,26 +103,11 @@ async def measure(calls: int) -> float:
     ownership = Ownership(PARTITION, _TakesAll(), shared)
     await ownership.take_over()
     serving = asyncio.create_task(ownership.serve())
-    await _warm_up(ownership, chosen[0].key.decode())
+    await _through(ownership, clock, first, 0)
     gc.collect()
     tracemalloc.start()
     began = tracemalloc.get_traced_memory()[0]
-    now_ms = int(time.time() * 1000)
-    for offset, command in enumerate(chosen):
-        raw = RawRecord(
-            topic=COMMANDS.name,
-            partition=PARTITION,
-            offset=offset,
-            timestamp_ms=now_ms,
-            key=bytes(command.key),
-            value=command.value,
-        )
-        await ownership.offer_records([raw])
-    keys = [command.key.decode() for command in chosen]
-    await _until(ownership, keys, Phase.WAITING)
-    for key in keys:
-        _answer(ownership, clock, key)
-    await _until(ownership, keys, Phase.ANSWERED)
+    await _through(ownership, clock, chosen, WARM_UP)
     await asyncio.sleep(0.1)
     gc.collect()
     used = tracemalloc.get_traced_memory()[0] - began
@@ -128,10 +117,23 @@ async def measure(calls: int) -> float:
     return used / calls
 
 
-async def _warm_up(ownership: Ownership, key: str) -> None:
-    """Let a first input through, so that what is made once is there: it speaks of a call nobody knows."""
-    ownership.offer(key, i.SlotGranted(id="warm-up", at=SystemClock().now(), call_id=f"{key}-{'a' * 16}"))
-    await asyncio.sleep(0.05)
+async def _through(ownership: Ownership, clock: SystemClock, commands: Sequence[Command], first: int) -> None:
+    """Take each command's call from its record to its talk."""
+    now_ms = int(time.time() * 1000)
+    for offset, command in enumerate(commands, first):
+        raw = RawRecord(
+            topic=COMMANDS.name,
+            partition=PARTITION,
+            offset=offset,
+            timestamp_ms=now_ms,
+            key=command.key,
+            value=command.value,
+        )
+        await ownership.offer_records([raw])
+    await _until(ownership, commands, Phase.WAITING)
+    for command in commands:
+        _answer(ownership, clock, command.key.decode())
+    await _until(ownership, commands, Phase.ANSWERED)
 
 
 def _answer(ownership: Ownership, clock: SystemClock, key: str) -> None:

@@ -246,7 +246,7 @@ def _queries(parts: ApiParts) -> APIRouter:
         try:
             # httpx counts its limit anew for every chunk: the whole answer has 2 s
             async with asyncio.timeout(QUERY_TIMEOUT_S):
-                asked = request.query_params.multi_items()
+                asked = httpx.QueryParams(request.url.query)
                 answer = await client.get(f"/v1/{quote(path)}", params=asked, headers=kept)
         except (httpx.HTTPError, TimeoutError):
             return problems.problem(

@@ -176,22 +176,16 @@ class App:
         settings = self.settings
         listening = bind(settings.host, settings.port, "DIALER_HOST and DIALER_PORT")
         http = server(self._api)
-        serving = asyncio.create_task(http.serve([listening]), name="http")
-        failed = asyncio.create_task(self.clock.failed(), name="bugs")
-        stopped = asyncio.create_task(stop.wait(), name="stop")
-        starting = asyncio.create_task(self._start(), name="start")
+        serving = self.clock.spawn(http.serve([listening]), "http")
+        starting = self.clock.spawn(self._start(), "start")
         try:
-            await asyncio.wait({starting, failed, stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                await asyncio.wait({failed, stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
-            if failed.done():
-                raise failed.result()
-            await self._drain(failed)
+            failure = await self.clock.failed_or(stop)
+            if failure is not None:
+                raise failure
+            await self._drain()
         finally:
+            starting.cancel()
             await self._close(http, serving)
-            for task in (failed, stopped, starting):
-                task.cancel()
             listening.close()
 
     async def _start(self) -> None:
@@ -230,13 +224,13 @@ class App:
                 await self.clock.sleep(START_AGAIN_S)
         raise StartFailed(hint)
 
-    async def _drain(self, failed: asyncio.Task[BaseException]) -> None:
+    async def _drain(self) -> None:
         """Start nothing new; wait for dials under way and for their outcomes to be committed."""
         self._shared.draining = True
         self._shared.pacer.set_share(0, PARTITIONS)
         self._waiting["end"] = "shutting down"
         until = self.clock.monotonic() + RING_MAX_S + DRAIN_MARGIN_S
-        while self._shared.dialing and self.clock.monotonic() < until and not failed.done():
+        while self._shared.dialing and self.clock.monotonic() < until:
             await self.clock.sleep(0.1)
         log.info("dialer drained", dialing=self._shared.dialing)
 

@@ -200,7 +200,9 @@ async def fence(
             seen = any(leg.kind == "sip" for leg in legs or ())
             if seen:
                 metrics.ALARMS.labels("leg_in_fenced_room").inc()
-                log.alarm("a leg came into a fenced room; it was hung up", call_id=effect.call_id, attempt=effect.attempt)
+                log.alarm(
+                    "a leg came into a fenced room; it was hung up", call_id=effect.call_id, attempt=effect.attempt
+                )
             if second == "not_found" and not seen:
                 fenced = i.Fenced(
                     id=f"fence/{attempt_id(effect.call_id, effect.attempt)}",

@@ -11,6 +11,7 @@ import hmac
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from sys import intern
 from typing import Final, cast
 
 import orjson
@@ -139,7 +140,7 @@ class Translator:
                 variables=seal_variables(key, callee, command.variables, draw),
                 body_hash=body_hash(command, number.e164, self._pepper),
                 region=number.region,
-                zones=(command.timezone,) if command.timezone else zones_of(number),
+                zones=(intern(command.timezone),) if command.timezone else zones_of(number),
                 priority=command.priority,
                 not_before=command.not_before,
                 not_after=command.not_after or broker_time + timedelta(hours=24),

@@ -82,6 +82,16 @@ class SystemClock:
             self.failure = asyncio.get_running_loop().create_future()
         return await self.failure
 
+    async def failed_or(self, stop: asyncio.Event) -> BaseException | None:
+        """Wait for the first bug, or for `stop`: the bug, or None."""
+        waiting = [asyncio.create_task(self.failed()), asyncio.create_task(stop.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        return self.failure.result() if self.failure is not None and self.failure.done() else None
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled():

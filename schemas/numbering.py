@@ -87,7 +87,9 @@ def _plan(code: str, metadata: PhoneMetadata) -> _Region:
         code=code,
         leading=re.compile(metadata.leading_digits).match if metadata.leading_digits is not None else None,
         general=_matches(metadata.general_desc),
-        kinds=tuple((kind, _matches(desc)) for kind, desc in kinds if desc is not None and desc.national_number_pattern),
+        kinds=tuple(
+            (kind, _matches(desc)) for kind, desc in kinds if desc is not None and desc.national_number_pattern
+        ),
         fixed_line=_matches(metadata.fixed_line),
         mobile=_matches(metadata.mobile),
         is_one_pattern=bool(metadata.same_mobile_and_fixed_line_pattern),

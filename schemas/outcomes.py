@@ -74,6 +74,7 @@ class FenceReason(StrEnum):
     CONVERSATION_ENDED = "conversation_ended"
     CALLEE_LEFT = "callee_left"
     CALL_TOO_LONG = "call_too_long"
+    ANSWERED_BEFORE = "answered_before"
     CANCELLED = "cancelled"
     SUPPRESSED = "suppressed"
     EXPIRED = "expired"

@@ -25,6 +25,8 @@ from rehearsal.supervisor import ProcessSpec, Supervisor
 T = TypeVar("T")
 
 START_TIMEOUT_S = 120.0
+LIVEKIT_KEY = "devkey"
+LIVEKIT_SECRET = secrets.token_hex(24)
 WEBHOOK_PATH = "/v1/livekit/webhook"
 
 
@@ -108,8 +110,8 @@ def livekit(provisions: Provisions, tmp_path_factory: pytest.TempPathFactory) ->
         http_port=http_port,
         rtc_tcp_port=rtc_tcp_port,
         rtc_udp_port=rtc_udp_port,
-        api_key="devkey",
-        api_secret=secrets.token_hex(24),
+        api_key=LIVEKIT_KEY,
+        api_secret=LIVEKIT_SECRET,
         webhook_urls=(f"http://127.0.0.1:{webhook_port}{WEBHOOK_PATH}",),
     )
     livekit_server.prepare(server)

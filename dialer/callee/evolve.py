@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Any, Final
 
 from dialer.callee.copying import replace
@@ -134,11 +135,11 @@ def has_fact(facts: dict[str, str], fact: f.FactBody) -> bool:
 def _requested(call_id: str, body: e.CallRequested, at: datetime) -> Call:
     return Call(
         call_id=call_id,
-        campaign_id=body.campaign_id,
+        campaign_id=intern(body.campaign_id),
         to=body.to,
         variables=body.variables,
         body_hash=body.body_hash,
-        region=body.region,
+        region=intern(body.region),
         zones=body.zones,
         priority=body.priority,
         not_after=body.not_after,
@@ -147,7 +148,7 @@ def _requested(call_id: str, body: e.CallRequested, at: datetime) -> Call:
         phase=Phase.REQUESTED,
         due=body.not_before or at,
         consent_id=body.consent.id if body.consent else None,
-        consent_kind=body.consent.kind if body.consent else None,
+        consent_kind=intern(body.consent.kind) if body.consent else None,
     )
 
 
@@ -221,7 +222,8 @@ def _dial_failed(call: Call, body: e.DialFailed, at: datetime) -> Call:
 
 
 def _answered(call: Call, body: e.CallAnswered, at: datetime) -> Call:
-    del body
+    if call.attempt is None or call.attempt.number != body.attempt:
+        return replace(call, answered_before=True)
     phase = None if call.phase is Phase.FENCING else Phase.ANSWERED
     return _attempt(call, phase, answered_at=at, settled=True)
 

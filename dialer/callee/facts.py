@@ -12,6 +12,7 @@ from typing import Any, Final
 from dialer.callee.dialing import lose_agent
 from dialer.callee.evolve import Copied, has_fact
 from dialer.callee.inputs import FactSeen
+from dialer.callee.judge import end_answered_before
 from dialer.callee.opening import agent_unavailable
 from dialer.callee.state import Call, Callee, Phase
 from schemas import facts as f
@@ -23,15 +24,33 @@ Decisions = list[Decision | Copied]
 
 def fact_seen(callee: Callee, call: Call, given: FactSeen, now: datetime) -> Decisions:
     """Copy a fact that is not on the log yet, and draw what follows from it in this phase."""
-    del callee, now
+    del callee
     fact = given.fact
     if has_fact(call.facts, fact) or fact.attempt > call.openings:
         return []
     copied = Copied(fact=fact, source=given.source, id=given.id)
     if call.attempt is None or fact.attempt != call.attempt.number:
-        return [copied]
+        return [copied, *(_answered_before(call, fact, now) if _is_answer(fact) else ())]
     reaction = _REACTIONS.get((call.phase, type(fact)))
     return [copied, *(reaction(call, fact) if reaction else ())]
+
+
+def _is_answer(fact: f.FactBody) -> bool:
+    return isinstance(fact, f.NotificationDelivered) or (
+        isinstance(fact, f.CalleeStatus) and fact.status in {"active", "automation"}
+    )
+
+
+def _answered_before(call: Call, fact: f.FactBody, now: datetime) -> Decisions:
+    """Take an answer of an earlier attempt that is heard of late: there is no further attempt, a running one is ended."""
+    if call.answered_before or call.phase is Phase.ANSWERED:
+        return []
+    answered = CallAnswered(attempt=fact.attempt)
+    if call.attempt is None:
+        return [answered, end_answered_before(call, fact.attempt, now)]
+    if call.phase is Phase.FENCING:
+        return [answered]
+    return [answered, FenceStarted(attempt=call.attempt.number, reason=FenceReason.ANSWERED_BEFORE)]
 
 
 def _joined(call: Call, fact: f.AgentReady) -> Decisions:

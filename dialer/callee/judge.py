@@ -73,6 +73,8 @@ def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool) -> De
     assert reason is not None, "only a fenced attempt is judged"
     if attempt.answered_at is not None:
         return _end(call, now, *_after_an_answer(call))
+    if call.answered_before:
+        return end_answered_before(call, attempt.number, now)
     if reason in _STOPPED:
         return _end(call, now, _STOPPED[reason], Attribution.US)
     if call.cancelled:
@@ -93,6 +95,13 @@ def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool) -> De
         delay = {"busy": rules.busy_s, "no_answer": rules.no_answer_s, "trunk_failed": rules.trunk_failed_s}
         return _redial(call, now, attempt.failed, by, delay.get(attempt.retry))
     return _reopen(call, now, Outcome.AGENT_UNAVAILABLE, Attribution.US)
+
+
+def end_answered_before(call: Call, attempt: int, now: datetime) -> CallEnded:
+    """End a call whose answer was heard of after its attempt had been judged: nobody can say how it went on."""
+    return CallEnded(
+        attempt=attempt, outcome=Outcome.UNKNOWN, attribution=Attribution.UNKNOWN, durations=durations(call, now)
+    )
 
 
 def _after_an_answer(call: Call) -> tuple[Outcome, Attribution]:

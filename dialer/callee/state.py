@@ -106,6 +106,8 @@ class Call:
     withdrawals: int = 0
     attempt: Attempt | None = None
     cancelled: bool = False
+    answered_before: bool = False
+    """An earlier attempt was answered, as was heard of late: no further attempt may follow (promise 2)."""
     suppressed: bool = False
     """A suppression was accepted while this call was open: lifting it later does not bring the call back."""
     facts: dict[str, str] = field(default_factory=dict)

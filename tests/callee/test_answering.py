@@ -111,7 +111,8 @@ def test_a_dial_that_was_withdrawn_cannot_have_been_answered() -> None:
 
 
 def test_news_of_an_earlier_attempt_does_not_answer_this_one() -> None:
-    """It is copied to the log."""
+    """An answer that is heard of late takes the running attempt down: there was to be no further one (promise 2)."""
     second = h.HISTORIES["second attempt ringing"][1]
-    given(*second).when(h.status(330, "active", 1)).then(f.CalleeStatus).in_phase(Phase.RINGING)
+    late = given(*second).when(h.status(330, "active", 1))
+    late.then(f.CalleeStatus, CallAnswered(attempt=1), FenceStarted(attempt=2, reason=FenceReason.ANSWERED_BEFORE))
     given(*second).when(h.dialled(330, "answered", 1)).then_nothing().in_phase(Phase.RINGING)

@@ -8,7 +8,15 @@ import pytest
 
 from dialer.callee.state import Phase
 from schemas import facts as f
-from schemas.events import CallEnded, DialUnknown, DialWithdrawn, RetryScheduled
+from schemas.events import (
+    CallAnswered,
+    CallEnded,
+    DialUnknown,
+    DialWithdrawn,
+    FenceConfirmed,
+    FenceStarted,
+    RetryScheduled,
+)
 from schemas.outcomes import Attribution, Outcome
 from tests import histories as h
 from tests.spec import Spec, given
@@ -157,3 +165,18 @@ def test_the_last_word_is_waited_for_before_an_attempt_is_judged() -> None:
     spec = given(*h.ringing(), h.failed(8, 486), h.fenced(10)).due(h.at(20))
     spec.when(h.tick(19.9)).then_nothing()
     spec.when(h.tick(20)).then(RetryScheduled)
+
+
+def test_an_answer_heard_of_late_ends_a_call_that_waits_for_its_retry() -> None:
+    """Never a further attempt after an answered one, however late the answer is known (promise 2)."""
+    rules = h.prepared(h.REDIALS_UNKNOWN)
+    spec = given(*h.dialing(rules), h.dialled(8, "unclear"), h.fenced(10), h.tick(20))
+    spec.when(h.status(25, "active")).then(f.CalleeStatus, CallAnswered, CallEnded).over()
+
+
+def test_an_answer_heard_of_late_takes_the_next_attempt_down() -> None:
+    """The room of the next attempt is fenced; what is known of the call ends it."""
+    rules = h.prepared(h.REDIALS_UNKNOWN)
+    spec = given(*h.dialing(rules), h.dialled(8, "unclear"), h.fenced(10), h.tick(20), h.slot(714), h.room(715, 2))
+    spec.when(h.delivered(716)).then(f.NotificationDelivered, CallAnswered, FenceStarted)
+    spec.when(h.fenced(718, 2), h.tick(730)).then(FenceConfirmed, CallEnded).over()

@@ -140,7 +140,7 @@ async def test_a_forwarded_stop_carries_no_foreign_attribute() -> None:
     """Whatever a pipeline writes into its envelope stays on `dialer.commands`."""
     world = World()
     await world.start(NUMBER)
-    foreign = {name: NUMBER for name in ("subject", "correlationid", "causationid", "traceparent", "source")}
+    foreign = dict.fromkeys(("subject", "correlationid", "causationid", "traceparent", "source"), NUMBER)
     stop = command("suppress_callee", "s-1", {"to": NUMBER}, **foreign)
     world.broker.send(COMMANDS, key_of(NUMBER), stop)
     await world.clock.advance(1)

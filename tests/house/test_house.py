@@ -19,6 +19,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "runtime", "dialer", "agent", "projections", "rehearsal", "bench")
 FILE_LINES_MAX = 350
+TEST_FILE_LINES_MAX = 500
+"""One port, one suite: a suite is read row by row, and not cut by its length."""
 FUNCTION_LINES_MAX = 80
 MAY_IMPORT: dict[str, set[str]] = {
     "schemas": set(),
@@ -153,7 +155,11 @@ def test_the_dialer_takes_time_and_chance_from_the_clock_only() -> None:
 def test_files_stay_small_enough_to_be_read() -> None:
     """One idea a file."""
     sizes = {name_of(p): len(p.read_text().splitlines()) for p in sources(*PACKAGES, "tests")}
-    too_long = {name: size for name, size in sizes.items() if size > FILE_LINES_MAX and name not in OUTGROWN}
+    too_long = {
+        name: size
+        for name, size in sizes.items()
+        if size > (TEST_FILE_LINES_MAX if name.startswith("tests/") else FILE_LINES_MAX) and name not in OUTGROWN
+    }
     assert not too_long
     assert not {name for name in OUTGROWN if sizes.get(name, 0) <= FILE_LINES_MAX}, "fits again: take it off the list"
 

@@ -197,7 +197,10 @@ def test_the_chart_renders_where_there_is_helm(source: str, tmp_path: Path) -> N
     )
     subprocess.run(["helm", "lint", "--strict", HELM, "--values", given], check=True, capture_output=True)
     rendered = subprocess.run(
-        ["helm", "template", "calls", HELM, "--values", given], check=True, capture_output=True, text=True
+        ["helm", "template", "calls", HELM, "--values", given, "--kube-version", "1.30.0"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     kinds = [document["kind"] for document in yaml.safe_load_all(rendered) if document]
     assert kinds.count("Deployment") == 3

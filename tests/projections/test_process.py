@@ -129,7 +129,7 @@ async def test_a_taken_port_and_a_strange_database_are_told_in_one_line(tmp_path
     assert (code, "DIALER_PROJECTIONS_PORT" in err.splitlines()[-1]) == (1, True)
 
 
-async def test_help_teaches() -> None:
+async def test_help_teaches_the_commands() -> None:
     """What it does, the commands, the settings, the exit codes."""
     code, out, _ = await end_of(await start("--help"))
     assert code == 0

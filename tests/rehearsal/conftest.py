@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
-import socket
-import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,62 +18,21 @@ from rehearsal import espeak, faults, marks, serving
 from rehearsal.carrier import Carrier
 from rehearsal.phone import Exchange
 from rehearsal.witness import Dial, Witness, dials_of
+from tests.platform_fixtures import LIVEKIT_KEY as API_KEY
+from tests.platform_fixtures import LIVEKIT_SECRET as API_SECRET
+from tests.platform_fixtures import LiveKitAddress
 
 T = TypeVar("T")
-API_KEY, API_SECRET = "devkey", "secretsecretsecretsecretsecret123"
-START_S, FACT_S = 20.0, 15.0
-CONFIG = """
-port: {port}
-bind_addresses: ["127.0.0.1"]
-rtc: {{tcp_port: {tcp}, udp_port: {udp}, node_ip: 127.0.0.1, use_external_ip: false,
-      enable_loopback_candidate: true, interfaces: {{includes: [lo]}}}}
-keys: {{{key}: "{secret}"}}
-room: {{auto_create: false, empty_timeout: 300, departure_timeout: 20}}
-logging: {{level: warn}}
-"""
 
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
-
-
-def _binary() -> str | None:
-    told = os.environ.get("LIVEKIT_SERVER", "")
-    places = [told, "/work/build/bin/server", str(Path.home() / "go/bin/server"), shutil.which("livekit-server") or ""]
-    return next((place for place in places if place and Path(place).exists()), None)
+FACT_S = 15.0
+TAIL_S = 0.3
+"""The last packets are on their way when everything is played out: a caller keeps a tail."""
 
 
 @pytest.fixture(scope="session")
-def livekit_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real livekit-server on loopback and free ports."""
-    binary = _binary()
-    if binary is None:
-        pytest.skip("no livekit-server binary: set LIVEKIT_SERVER")
-    folder = tmp_path_factory.mktemp("livekit")
-    port, tcp, udp = _free_ports(3)
-    config = folder / "livekit.yaml"
-    config.write_text(CONFIG.format(port=port, tcp=tcp, udp=udp, key=API_KEY, secret=API_SECRET))
-    with (folder / "livekit.log").open("w") as log:
-        server = subprocess.Popen([binary, "--config", str(config)], stdout=log, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + START_S
-        while True:
-            with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1)
-                break
-            assert server.poll() is None and time.monotonic() < deadline, (folder / "livekit.log").read_text()
-            time.sleep(0.05)
-        yield f"ws://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
+def livekit_url(livekit: LiveKitAddress) -> str:
+    """The session's real livekit-server."""
+    return livekit.url
 
 
 async def until(look: Callable[[], T], what: str, timeout_s: float = FACT_S) -> T:
@@ -111,6 +64,7 @@ class Agent:
             part = sound[start : start + 2400]
             await self.source.capture_frame(rtc.AudioFrame(part.tobytes(), 24_000, 1, len(part)))
         await self.source.wait_for_playout()
+        await asyncio.sleep(TAIL_S)
 
 
 @dataclass

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import av
 import numpy as np
 import pytest
@@ -133,7 +131,6 @@ async def test_a_message_through_a_real_room_is_the_same(network) -> None:
     agent = await network.agent(room)
     await network.dial("+12125550101", room)
     await agent.say(TEXT)
-    await asyncio.sleep(0.3)  # the last packets are on their way: a caller keeps a tail, too
     await network.hang_up(room)
     await network.ended(room)
     heard = ear.heard_of(network.directory, room)

@@ -68,7 +68,6 @@ async def test_what_was_heard_and_when_is_kept_by_attempt(network: Network) -> N
     agent = await network.agent(room)
     await network.dial("+12125550101", room)
     await agent.say(TEXT)
-    await asyncio.sleep(0.3)  # a caller keeps a tail
     await network.hang_up(room)
     dial = await network.ended(room)
     heard = ear.heard_of(network.directory, room)

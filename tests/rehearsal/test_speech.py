@@ -224,7 +224,7 @@ def test_phrases_are_bounded() -> None:
     assert phrases.get(marks.code_of("first")) is None and phrases.get(marks.code_of("Phrase 10499!")) == "phrase 10499"
 
 
-def test_help_teaches() -> None:
+def test_help_teaches_the_options() -> None:
     """`--help` says how to point the plugin at it."""
     told = subprocess.run(
         [sys.executable, "-m", "rehearsal.speech", "--help"], capture_output=True, check=True, text=True

@@ -83,7 +83,7 @@ async def test_an_invalid_number_ends_the_call(world: World) -> None:
     assert len(world.telephony.invites) == 1
 
 
-async def test_nobody_answers(world: World) -> None:
+async def test_nobody_answers_and_the_call_is_tried_again(world: World) -> None:
     """The ring timeout passes; half an hour later it is tried again, three times in all."""
     world.telephony.phone_default = Phone(rings_for_s=None)
     call = world.place()
