@@ -33,8 +33,8 @@ from dialer.webhooks import Webhooks
 from runtime.clock import SystemClock
 from runtime.http_server import HttpServer, api_keys_of, bind, is_loopback, server
 from runtime.logs import Log
-from runtime.seal import BriefBox, MasterKey
-from runtime.settings import Settings, SettingsError, brief_keys, key_bytes, required
+from runtime.seal import KEY_BYTES, BriefBox, MasterKey
+from runtime.settings import Secret, Settings, SettingsError, brief_keys, key_bytes, required
 from schemas.values import PARTITIONS
 
 START_TRIES_MAX: Final = 30
@@ -86,6 +86,14 @@ def check_phones(settings: Settings) -> None:
             )
 
 
+def _key(secret: Secret, name: str) -> bytes:
+    """Read a key of 32 bytes: a shorter pepper could be guessed, and with it every number. Raises: SettingsError."""
+    found = key_bytes(secret, name)
+    if len(found) != KEY_BYTES:
+        raise SettingsError(f"{name} must be base64 of {KEY_BYTES} bytes; `openssl rand -base64 32` makes one")
+    return found
+
+
 class App:
     """One dialer process."""
 
@@ -94,7 +102,7 @@ class App:
         check_phones(settings)
         self.settings, self.clock = settings, SystemClock()
         self._keys = api_keys_of(settings.api_keys, settings.host, "DIALER_HOST")
-        pepper = key_bytes(settings.pepper, "DIALER_PEPPER")
+        pepper = _key(settings.pepper, "DIALER_PEPPER")
         secret = required(settings.livekit_api_secret, "LIVEKIT_API_SECRET")
         self._trunks: tuple[Trunk, ...] = load_trunks(settings.trunks_file)
         self._requests = Requests(settings.kafka_bootstrap)
@@ -121,7 +129,7 @@ class App:
         parts = Parts(
             clock=self.clock,
             pepper=pepper,
-            master=MasterKey(key_bytes(settings.master_key, "DIALER_MASTER_KEY")),
+            master=MasterKey(_key(settings.master_key, "DIALER_MASTER_KEY")),
             memory=timedelta(days=settings.request_memory_d),
             campaigns=self._campaigns,
             batch_max=settings.batch_max,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from dialer.forgetting import sweep
 from dialer.log import Log, OwnershipLost
 from dialer.ownership import Ownership, Parts, PositionLost
 from runtime import metrics
@@ -75,6 +76,8 @@ class Owner:
             metrics.OWNED.inc()
             log.info("partition owned", partition=self.partition, took_s=round(self._clock.monotonic() - began, 3))
             ownership.reconcile()
+            alive = ownership.is_alive
+            self._clock.spawn(sweep(self._clock, alive, ownership.idle, ownership.forget), f"sweep-{self.partition}")
             try:
                 await ownership.serve()
             finally:

@@ -13,7 +13,7 @@ Source: design §5.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from typing import Final, Protocol
 from dialer.agents import Agents
 from dialer.callee import inputs as i
 from dialer.callee.owed import Adopt, Effect, deadline, outstanding, owed
-from dialer.callee.state import Callee, Phase, is_forgettable
+from dialer.callee.state import Callee, Phase, first_sequence, is_forgettable
 from dialer.callee.step import step
 from dialer.campaigns import Campaigns
 from dialer.data_keys import DataKeys
@@ -114,6 +114,7 @@ class _Turn:
     changed: dict[str, Callee] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     positions: dict[str, int] = field(default_factory=dict)
+    kinds: Counter[str] = field(default_factory=Counter)
     outcomes: list[str] = field(default_factory=list)
     stops: int = 0
     inputs: int = 0
@@ -186,6 +187,10 @@ class Ownership:
             self._records.extend(records)
             self._wakeup.wake()
 
+    def is_alive(self) -> bool:
+        """Tell whether this ownership goes on."""
+        return self.alive
+
     def stops_open(self) -> int:
         """Return how many stops were handed over and are not committed yet."""
         return self._stops_open
@@ -237,7 +242,7 @@ class Ownership:
         if isinstance(callee, Callee):
             return callee
         if callee is None:
-            return Callee(callee_key=callee_key)
+            return Callee(callee_key=callee_key, sequence=first_sequence(max(self._clock.now(), self._floor)))
         if callee_key in self._parked:
             return None
         try:
@@ -252,6 +257,15 @@ class Ownership:
         return decoded
 
     # ---- turns ---------------------------------------------------------------------------------------------------
+
+    def idle(self) -> list[tuple[str, bytes]]:
+        """Return the callees without open calls, as their snapshots."""
+        return [(key, value) for key, value in self._callees.items() if isinstance(value, bytes)]
+
+    def forget(self, callee_key: str) -> None:
+        """Take a callee whose memory has run out: its next turn writes the tombstone."""
+        now = self._clock.now()
+        self.offer(callee_key, i.DeadlinePassed(id=f"memory/{now.isoformat()}", at=now))
 
     async def serve(self) -> None:
         """Take turns until this ownership ends. Raises: OwnershipLost."""
@@ -359,10 +373,13 @@ class Ownership:
             self._reject(turn, raw, REJECTED_FIELDS[rejected], rejected)
             return
         turn.touched.add(callee_key)
+        if not done.events and is_forgettable(callee, turn.now) and callee_key in self._callees:
+            turn.changed[callee_key] = callee
         if done.events:
             turn.changed[callee_key] = done.callee
             for recorded in done.events:
                 turn.records.append(event_record(self.partition, callee_key, recorded, traceparent))
+                turn.kinds[type(recorded.body).__name__] += 1
 
     def _hear(self, turn: _Turn, call_id: str, attempt: int, raw: RawRecord) -> None:
         """Note that an agent lives, while its attempt does: of one that is over nothing is kept."""
@@ -384,13 +401,13 @@ class Ownership:
 
     async def _commit(self, turn: _Turn) -> None:
         idle = turn.began - self._committed_at < POSITIONS_IDLE_S
-        if not turn.records and (not turn.positions or (idle and not turn.stops)):
+        if not (turn.records or turn.changed) and (not turn.positions or (idle and not turn.stops)):
             self.positions |= turn.positions
             self._after(turn, {})
             return
         snapshots: dict[str, bytes] = {}
         for callee_key, callee in turn.changed.items():
-            snapshots[callee_key] = b"" if is_forgettable(callee) else encode_snapshot(callee)
+            snapshots[callee_key] = b"" if is_forgettable(callee, turn.now) else encode_snapshot(callee)
         topic = topics.CALLEES.name
         records = turn.records
         records += self.keys.records()
@@ -399,7 +416,8 @@ class Ownership:
         records.append(offsets_record(self.partition, positions))
         await self._log.commit(records)
         metrics.COMMIT_SECONDS.observe(self._clock.monotonic() - turn.began)
-        metrics.EVENTS.labels("all").inc(len(turn.records))
+        for kind, count in turn.kinds.items():
+            metrics.EVENTS.labels(kind).inc(count)
         self.positions = positions
         self._committed_at = turn.began
         self.keys.committed()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -18,6 +18,8 @@ CALLS_OPEN_MAX: Final = 20
 CALLS_REMEMBERED_MAX: Final = 2000
 STOPS_SEEN_MAX: Final = 64
 SNAPSHOT_VERSION: Final = 1
+QUIET: Final = timedelta(hours=1)
+EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Phase(StrEnum):
@@ -152,6 +154,21 @@ def active_call(callee: Callee) -> Call | None:
     return None
 
 
-def is_forgettable(callee: Callee) -> bool:
-    """Tell whether nothing is left to remember, so that the snapshot becomes a tombstone."""
-    return not (callee.calls or callee.closed or callee.cancels or callee.suppressed)
+def is_forgettable(callee: Callee, now: datetime) -> bool:
+    """Tell whether nothing is left to remember, so that the snapshot may become a tombstone.
+
+    Not before an hour after the last event: a callee that comes again begins at `first_sequence`, and must be past it.
+    """
+    if callee.calls or callee.suppressed is not None or callee.now is None or callee.now + QUIET > now:
+        return False
+    return all(c.until <= now for c in callee.closed.values()) and all(
+        until <= now for until in callee.cancels.values()
+    )
+
+
+def first_sequence(now: datetime) -> int:
+    """Return what a callee's counter begins after: milliseconds since 2026, so that it grows over a tombstone, too.
+
+    Ids of events hang on the counter, and the log is for ever; 12 digits last until 2057.
+    """
+    return max(0, int((now - EPOCH).total_seconds() * 1000))

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from dialer.callee.state import CALLS_OPEN_MAX, CALLS_REMEMBERED_MAX, STOPS_SEEN_MAX, Callee, Closed, is_forgettable
+from dialer.callee.state import (
+    CALLS_OPEN_MAX,
+    CALLS_REMEMBERED_MAX,
+    STOPS_SEEN_MAX,
+    Callee,
+    Closed,
+    first_sequence,
+    is_forgettable,
+)
 from dialer.callee.step import step
 from schemas.events import CallCancelled, CallPrepared, CallRefused, CallRequested
 from schemas.outcomes import Refusal
@@ -96,10 +104,20 @@ def test_the_memory_of_stops_is_bounded() -> None:
 
 def test_a_suppression_is_never_forgotten() -> None:
     """Of a callee with nothing else, it stays; without it there is nothing to keep."""
-    assert not is_forgettable(given(h.suppress(0)).callee)
-    assert is_forgettable(given(h.suppress(0), h.lift(1)).callee)
-    assert not is_forgettable(given(h.cancel(0)).callee)
-    assert not is_forgettable(given(h.place(verdict=REFUSED)).callee)
+    soon, late = h.at(60), h.at(40 * 86_400)
+    assert not is_forgettable(given(h.suppress(0)).callee, late)
+    assert not is_forgettable(given(h.suppress(0), h.lift(1)).callee, soon)
+    assert is_forgettable(given(h.suppress(0), h.lift(1)).callee, late)
+    for remembered in (given(h.cancel(0)).callee, given(h.place(verdict=REFUSED)).callee):
+        assert not is_forgettable(remembered, h.at(7200))
+        assert is_forgettable(remembered, late)
+
+
+def test_a_counter_goes_on_above_what_was_forgotten() -> None:
+    """Ids of events hang on it, and the log is for ever."""
+    forgotten = given(h.suppress(0), h.lift(1)).callee
+    assert first_sequence(h.at(3601)) > first_sequence(h.at(0)) + forgotten.sequence
+    assert len(str(first_sequence(h.at(10 * 365 * 86_400)))) <= 12
 
 
 def test_a_clock_that_went_backwards_does_not_take_time_back() -> None:

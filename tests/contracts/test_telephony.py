@@ -127,7 +127,7 @@ class Attempt:
     async def until(self, status: str | None) -> None:
         """Wait until the callee's leg stands so."""
         async with asyncio.timeout(FACT_S):
-            while await self.status() != status:  # noqa: ASYNC110 (LiveKit tells nobody)
+            while await self.status() != status:
                 await asyncio.sleep(0.02)
 
 

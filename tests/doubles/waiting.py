@@ -11,5 +11,5 @@ WAIT_TIMEOUT_S = 30.0
 async def until(holds: Callable[[], bool], timeout_s: float = WAIT_TIMEOUT_S) -> None:
     """Wait until something holds. Raises: TimeoutError."""
     async with asyncio.timeout(timeout_s):
-        while not holds():  # noqa: ASYNC110  (anything may make it hold)
+        while not holds():
             await asyncio.sleep(0.01)

@@ -226,7 +226,7 @@ async def test_a_room_that_was_not_created_cannot_be_joined(livekit):
             async with asyncio.timeout(TIMEOUT_S):
                 await other.connect(livekit.url, token("listener"))
                 await room.connect(livekit.url, token("speaker"))
-                while "listener" not in room.remote_participants:  # noqa: ASYNC110 -- seen, not told
+                while "listener" not in room.remote_participants:
                     await asyncio.sleep(0.02)
                 await room.local_participant.publish_data(b"over loopback")
                 assert await heard == b"over loopback"

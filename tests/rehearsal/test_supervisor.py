@@ -60,7 +60,7 @@ def alive(pid: int) -> bool:
 
 async def until(fact, timeout_s: float = TIMEOUT_S) -> None:
     async with asyncio.timeout(timeout_s):
-        while not fact():  # noqa: ASYNC110 -- a fact of the operating system has no event
+        while not fact():
             await asyncio.sleep(0.02)
 
 

@@ -116,7 +116,7 @@ async def test_a_key_that_is_none_is_a_setting_that_is_not_right(settings: Setti
 
 async def test_a_trunks_file_that_is_not_there_is_named(settings: Settings) -> None:
     """By its path."""
-    with pytest.raises(BadFile, match="nowhere.yaml"):
+    with pytest.raises(BadFile, match=r"nowhere\.yaml"):
         App(replace(settings, trunks_file="nowhere.yaml"))
 
 
@@ -220,7 +220,7 @@ async def test_a_livekit_that_makes_rooms_by_itself_is_refused(deployed: tuple[S
     settings, producer = deployed
     process = Process(settings, producer)
     process.telephony.auto_create = True
-    with pytest.raises(StartFailed, match="room.auto_create: false"):
+    with pytest.raises(StartFailed, match=r"room\.auto_create: false"):
         await asyncio.wait_for(process.task, 60)
     assert process.telephony.invites == []
     await process.client.aclose()
