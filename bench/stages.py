@@ -26,8 +26,8 @@ from dialer.data_keys import DataKeys
 from dialer.kafka_log import _batches
 from dialer.log import Record
 from dialer.prepare import prepare, seal_number, seal_variables
-from dialer.records import RawRecord, encode_snapshot, event_record
 from dialer.reading import body_hash
+from dialer.records import RawRecord, encode_snapshot, event_record
 from runtime.clock import SystemClock
 from runtime.kafka import transactional_producer
 from runtime.seal import DataKey, MasterKey

@@ -30,6 +30,7 @@ def short(stage: Stage, call: Call) -> list[str]:
     return names
 
 
+@pytest.mark.realtime
 async def test_an_answered_call_is_told_in_order_and_heard_whole(stage: Stage) -> None:
     """The whole life of a delivered message, fact by fact, and the phone heard every word of it."""
     call = await stage.place()
@@ -139,6 +140,7 @@ async def test_a_speech_service_that_fails_never_makes_an_agent_ready(stage: Sta
     assert stage.facts(call)[0].data["code"] == "no_voice"
 
 
+@pytest.mark.realtime
 async def test_three_calls_at_once_hear_the_message_soon(stage: Stage) -> None:
     """Three at a time, answer to first audio at the phone; the figures are printed (limits: p50 300 ms, p99 600 ms)."""
     delays: list[float] = []

@@ -146,9 +146,7 @@ class OwnerBed:
     ) -> int:
         """Produce to the bed's partition unless told otherwise."""
         named = None if key is None else key.encode()
-        return await self.broker.send(
-            topic, named, value, headers, self.partition if partition is None else partition
-        )
+        return await self.broker.send(topic, named, value, headers, self.partition if partition is None else partition)
 
     async def taken(self, owner: Owner, topic: Topic, offset: int) -> None:
         """Wait until an input's position is behind it."""
@@ -229,9 +227,7 @@ class MemoryBed:
         self.memory_feed = MemoryFeed(self.memory, clock)
         self.feed: Feed = self.memory_feed
 
-    async def send(
-        self, topic: Topic, key: bytes | None, value: bytes | None, headers: Headers, partition: int
-    ) -> int:
+    async def send(self, topic: Topic, key: bytes | None, value: bytes | None, headers: Headers, partition: int) -> int:
         return self.memory.send(topic, (key or b"").decode(), value, headers, partition)
 
     async def committed(self, topic: Topic, partition: int) -> list[tuple[bytes, bytes | None]]:
@@ -266,12 +262,8 @@ class KafkaBed:
         self.feed: Feed = KafkaFeed(broker.bootstrap, clock)
         self.producer = idempotent_producer(broker.bootstrap, "test")
 
-    async def send(
-        self, topic: Topic, key: bytes | None, value: bytes | None, headers: Headers, partition: int
-    ) -> int:
-        sent = await self.producer.send_and_wait(
-            topic.name, value, key=key, partition=partition, headers=list(headers)
-        )
+    async def send(self, topic: Topic, key: bytes | None, value: bytes | None, headers: Headers, partition: int) -> int:
+        sent = await self.producer.send_and_wait(topic.name, value, key=key, partition=partition, headers=list(headers))
         return int(sent.offset)
 
     async def committed(self, topic: Topic, partition: int) -> list[tuple[bytes, bytes | None]]:

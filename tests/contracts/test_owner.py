@@ -246,9 +246,7 @@ async def to_dial_started(bed: OwnerBed, ownership: Ownership, call: str) -> Non
     room = i.RoomAnswered(
         id="room", at=now(), call_id=call, attempt=1, ok=True, room=room_name(call, 1), room_sid="R", agent_name="a"
     )
-    turn = i.TurnGranted(
-        id="turn", at=now(), call_id=call, attempt=1, trunk="t", caller_id="+12125550100", control="1"
-    )
+    turn = i.TurnGranted(id="turn", at=now(), call_id=call, attempt=1, trunk="t", caller_id="+12125550100", control="1")
     ready = i.FactSeen(id="f", at=now(), call_id=call, attempt=1, fact=fact, source=fact_source(1, "AJ_1"))
     for given in (i.SlotGranted(id="slot", at=now(), call_id=call), room, ready, turn):
         assert ownership.offer(key, given)

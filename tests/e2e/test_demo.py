@@ -15,9 +15,23 @@ from rehearsal.provision import Provisions
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 600
+SOUND_TRIES_MAX = 3
+"""A run in which nothing but sound did not hold is tried again: without CPU left for it, WebRTC conceals and stretches.
+The accounts have no second try."""
 
 
 def run(command: str, run_dir: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
+    """Run a demo until its sound is whole, at most `SOUND_TRIES_MAX` times; the accounts must hold each time."""
+    for attempt in range(1, SOUND_TRIES_MAX + 1):
+        code, said, summary = run_once(command, run_dir / str(attempt), *options)
+        not_held = [line for line in said.splitlines() if "NOT HELD" in line]
+        assert summary and (summary["lost"], summary["doubled"]) == (0, 0), said
+        if code == 0 or not all("listen to" in line for line in not_held):
+            break
+    return code, said, summary
+
+
+def run_once(command: str, run_dir: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
     """Run a demo as a user would; returns its exit code, what it printed, and its summary."""
     argv = [sys.executable, "-m", "rehearsal", command, "--run-dir", str(run_dir), *options]
     ran = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)

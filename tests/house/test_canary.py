@@ -77,9 +77,13 @@ async def everything_happens(world: World) -> None:
     for bad in bad_commands():
         world.broker.send(COMMANDS, key_of(NUMBER), bad, [("note", NUMBER.encode())], partition_of(key_of(NUMBER)))
         world.broker.send(STOPS, key_of(NUMBER), bad)
-    stop = command("cancel_call", "s-1", {"campaign_id": "rx-refill", "request_id": "r-9", "to": NUMBER}, subject=NUMBER)
+    stop = command(
+        "cancel_call", "s-1", {"campaign_id": "rx-refill", "request_id": "r-9", "to": NUMBER}, subject=NUMBER
+    )
     world.broker.send(COMMANDS, NUMBER, stop, [("ce_subject", NUMBER.encode())], partition_of(key_of(NUMBER)))
-    stray = command("place_call", "c-3", {"request_id": "r-3", "campaign_id": "rx-refill", "to": NUMBER, "variables": SAID})
+    stray = command(
+        "place_call", "c-3", {"request_id": "r-3", "campaign_id": "rx-refill", "to": NUMBER, "variables": SAID}
+    )
     world.broker.send(COMMANDS, NUMBER, stray, (), (partition_of(key_of(NUMBER)) + 1) % 24)
     await world.clock.advance(120)
     world.stop("suppress_callee", "s-2", callee_key=key_of(NUMBER))
@@ -134,7 +138,8 @@ async def test_topics_hold_it_nowhere_but_on_commands(run: tuple[World, list[str
 
 
 @pytest.mark.xfail(
-    reason="dialer/translate.py keeps a foreign stop's correlationid, causationid and source when it forwards", strict=True
+    reason="dialer/translate.py keeps a foreign stop's correlationid, causationid and source when it forwards",
+    strict=True,
 )
 async def test_a_forwarded_stop_carries_no_foreign_attribute() -> None:
     """Whatever a pipeline writes into its envelope stays on `dialer.commands`."""

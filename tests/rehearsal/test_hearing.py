@@ -125,6 +125,7 @@ def test_what_a_network_does_to_sound_still_passes() -> None:
 
 
 @pytest.mark.livekit
+@pytest.mark.realtime
 async def test_a_message_through_a_real_room_is_the_same(network) -> None:
     """Agent, Opus, the real server, a phone: what was said is what was heard."""
     room = await network.room("hearing")

@@ -62,6 +62,7 @@ async def test_the_callee_joins_before_the_invite_and_subscribes_after_the_answe
     assert agent.statuses == ["dialing", "ringing", "active"]
 
 
+@pytest.mark.realtime
 async def test_what_was_heard_and_when_is_kept_by_attempt(network: Network) -> None:
     """The recording starts at the answer; the first sound is timed."""
     room = await network.room("kept")

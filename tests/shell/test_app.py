@@ -182,7 +182,9 @@ class KafkaSends:
 class Process:
     """A dialer process in this one: everything real but LiveKit and the agents."""
 
-    def __init__(self, settings: Settings, producer: AIOKafkaProducer, telephony: TelephonyDouble | None = None) -> None:
+    def __init__(
+        self, settings: Settings, producer: AIOKafkaProducer, telephony: TelephonyDouble | None = None
+    ) -> None:
         self.app = App(settings)
         self.telephony = telephony or TelephonyDouble(self.app.clock)
         self.app._telephony = self.app._shared.telephony = self.telephony  # type: ignore[assignment]

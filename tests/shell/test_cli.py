@@ -84,7 +84,15 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["call"], ["call", "--campaign", "c"], ["ring"], [], ["call", "--priority", "high"], ["cancel"], ["events", "--x"]],
+    [
+        ["call"],
+        ["call", "--campaign", "c"],
+        ["ring"],
+        [],
+        ["call", "--priority", "high"],
+        ["cancel"],
+        ["events", "--x"],
+    ],
 )
 def test_a_wrong_command_line_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """It says what is missing and where help is."""
@@ -127,7 +135,9 @@ def test_a_dialer_that_is_away_is_one_line(
 
 
 @pytest.mark.parametrize("arguments", [["events", "--no-follow"], ["rejected"], ["topics"]])
-def test_a_kafka_that_is_away_is_one_line(environment: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]) -> None:
+def test_a_kafka_that_is_away_is_one_line(
+    environment: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]
+) -> None:
     """Libraries' own warnings are not ours to print; asked as a process, so that nothing hides."""
     done = subprocess.run(
         [sys.executable, "-m", "dialer", *arguments], capture_output=True, text=True, timeout=60, check=False
@@ -140,7 +150,9 @@ def test_a_kafka_that_is_away_is_one_line(environment: pytest.MonkeyPatch, tmp_p
     assert "127.0.0.1" in line or "KAFKA_BOOTSTRAP_SERVERS" in line
 
 
-def test_config_masks_secrets(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_config_masks_secrets(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """All settings with their effective values; a secret from a file is read and masked."""
     secret = base64.b64encode(b"hush" * 8).decode()
     environment.setenv("DIALER_PEPPER", secret)

@@ -25,7 +25,12 @@ from tests.doubles.world import ANN, BOB, PEPPER, World, id_of, key_of, short
 
 
 def data(**over: Any) -> dict[str, Any]:
-    whole = {"request_id": "r-1", "campaign_id": "rx-refill", "to": ANN, "variables": {"first_name": "Ann", "store": "M"}}
+    whole = {
+        "request_id": "r-1",
+        "campaign_id": "rx-refill",
+        "to": ANN,
+        "variables": {"first_name": "Ann", "store": "M"},
+    }
     return {k: v for k, v in (whole | over).items() if v is not ...}
 
 
@@ -76,7 +81,12 @@ BAD: list[tuple[str, bytes | None, str, str]] = [
     ("too old", command("place_call", "c-1", data(), time="2026-10-17T14:00:00Z"), "time", "too_old"),
     ("a cancel of nothing", command("cancel_call", "s-1", {"reason": "asked"}), "call_id", "missing"),
     ("a suppression of nobody", command("suppress_callee", "s-1", {}), "callee_key", "missing"),
-    ("free text as a reason", command("suppress_callee", "s-1", {"to": ANN, "reason": "Ann said so"}), "reason", "pattern"),
+    (
+        "free text as a reason",
+        command("suppress_callee", "s-1", {"to": ANN, "reason": "Ann said so"}),
+        "reason",
+        "pattern",
+    ),
 ]
 
 
@@ -168,7 +178,9 @@ async def test_a_traceparent_is_kept_and_anything_else_in_its_place_dropped(worl
     """It goes to the log as it is: only what W3C's form can hold may."""
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     for n, text in enumerate((trace, "call +12125550123")):
-        world.broker.send(COMMANDS, key_of(ANN), command("place_call", f"c-{n}", data(request_id=f"r-{n}"), traceparent=text))
+        world.broker.send(
+            COMMANDS, key_of(ANN), command("place_call", f"c-{n}", data(request_id=f"r-{n}"), traceparent=text)
+        )
     await world.clock.advance(1)
     requested = [e for e in world.log() if short(e) == "call_requested"]
     assert [e.get("traceparent") for e in requested] == [trace, None]
@@ -191,7 +203,9 @@ async def test_a_callee_with_nothing_left_to_remember_becomes_a_tombstone(world:
     await world.clock.advance(1)
     world.stop("lift_suppression", "stop-2", callee_key=key_of(ANN))
     await world.clock.advance(12 * 3600)
-    written = [s for s in world.broker.committed(CALLEES.name, partition_of(key_of(ANN))) if s.key == key_of(ANN).encode()]
+    written = [
+        s for s in world.broker.committed(CALLEES.name, partition_of(key_of(ANN))) if s.key == key_of(ANN).encode()
+    ]
     assert written[-1].value is None
     assert all(s.value is not None for s in written[:-1])
     assert key_of(ANN) not in world.ownership()._callees
@@ -207,7 +221,9 @@ async def test_a_full_inbox_holds_its_feed_back_and_loses_nothing() -> None:
     world.parts = replace(world.parts, inbox_max=10, batch_max=5)
     await world.start(ANN)
     for n in range(200):
-        world.broker.send(COMMANDS, key_of(ANN), place(ANN, f"r-{n % 19}", command_id=f"c-{n}", not_before="2026-11-22T17:00:00Z"))
+        world.broker.send(
+            COMMANDS, key_of(ANN), place(ANN, f"r-{n % 19}", command_id=f"c-{n}", not_before="2026-11-22T17:00:00Z")
+        )
     await world.clock.advance(1)
     assert len([e for e in world.log() if short(e) == "call_requested"]) == 19
     assert world.ownership().positions[COMMANDS.name] == 200
@@ -238,10 +254,7 @@ async def test_the_largest_request_makes_records_that_fit(world: World) -> None:
 def whole(callee: Callee) -> Callee:
     """The same callee with everything remembered that may be, and as many facts seen as are counted."""
     until = START + timedelta(days=35)
-    closed = {
-        f"{n:016d}": Closed(body_hash="A" * 12, until=until, ended_at=until)
-        for n in range(CALLS_REMEMBERED_MAX)
-    }
+    closed = {f"{n:016d}": Closed(body_hash="A" * 12, until=until, ended_at=until) for n in range(CALLS_REMEMBERED_MAX)}
     first: Call = next(iter(callee.calls.values()))
     calls = callee.calls | {first.call_id: replace(first, facts={"1/AJ": "f" * FACTS_SIZE_MAX})}
     return replace(
@@ -278,6 +291,8 @@ async def test_each_phase_of_the_log_stands_in_the_snapshot(world: World) -> Non
     callee = world.ownership().committed(key_of(ANN))
     assert callee is not None
     assert callee.calls[made].phase is Phase.ANSWERED
-    stored = [s for s in world.broker.committed(CALLEES.name, partition_of(key_of(ANN))) if s.key == key_of(ANN).encode()]
+    stored = [
+        s for s in world.broker.committed(CALLEES.name, partition_of(key_of(ANN))) if s.key == key_of(ANN).encode()
+    ]
     assert orjson.loads(stored[-1].value or b"")["calls"][made]["phase"] == "answered"
     assert world.broker.committed(REJECTED.name, partition_of(key_of(BOB))) == []
