@@ -325,6 +325,7 @@ class Ownership:
             given = i.DeadlinePassed(id=f"deadline/{turn.now.isoformat()}", at=turn.now)
             self._take(turn, due[0], given, None, None)
         elif self._records:
+            self._translator.read_ahead(self._records)
             self._take_record(turn, self._records.popleft())
         else:
             return False

@@ -18,7 +18,7 @@ from dialer.campaigns import Campaigns
 from dialer.data_keys import DataKeys
 from dialer.prepare import prepare, seal_number, seal_variables
 from dialer.reading import NotPlaceCall, ReadAhead, Reading, open_envelope, read_command, read_place_call
-from dialer.records import RawRecord
+from dialer.records import SOURCE, RawRecord
 from runtime.clock import Clock
 from schemas import commands as c
 from schemas import topics
@@ -104,8 +104,10 @@ class Translator:
         except NotPlaceCall as read:
             canonical = canonical_stop(_built(read.command), self._pepper)
             key = stop_key(canonical)
-            value = encode(replace(read.envelope, data=_present(canonical), subject=None))
-            return Forward(topics.STOPS.name, key, partition_of(key), value)
+            # Written anew: what else a pipeline put into its envelope stays on `dialer.commands`.
+            asked = read.envelope
+            written = Envelope(type=asked.type, source=SOURCE, id=asked.id, time=asked.time, data=_present(canonical))
+            return Forward(topics.STOPS.name, key, partition_of(key), encode(written))
 
     def _place(self, reading: Reading, now: datetime) -> Translated:
         raw, envelope, command = reading.raw, reading.envelope, reading.command

@@ -136,7 +136,7 @@ def campaign_hash(campaign: Campaign) -> str:
 def invalid(error: ValidationError) -> Invalid:
     """Say a pydantic refusal in the contract's words: the field's path and the rule, never the value."""
     first = error.errors(include_url=False, include_input=False)[0]
-    location = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "tagged")))
+    location = ".".join(_named(part) for part in first["loc"] if not str(part).startswith(("function-", "tagged")))
     kind = str(first["type"])
     if kind == "value_error":
         return Invalid(location or "data", str(first["ctx"]["error"]))
@@ -149,3 +149,11 @@ def invalid(error: ValidationError) -> Invalid:
     }
     rule = known.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else kind)
     return Invalid(location or "data", rule)
+
+
+_FIELD_NAME: Final = re.compile(r"[A-Za-z_]{1,40}|[0-9]{1,3}|\[key\]")
+
+
+def _named(part: object) -> str:
+    """Name a part of a field's path, where it could be a name or a place in a list; a foreign key may hold anything."""
+    return str(part) if _FIELD_NAME.fullmatch(str(part)) else "?"

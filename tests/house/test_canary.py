@@ -137,10 +137,6 @@ async def test_topics_hold_it_nowhere_but_on_commands(run: tuple[World, list[str
                 assert found(headers) == [], (topic.name, "headers")
 
 
-@pytest.mark.xfail(
-    reason="dialer/translate.py keeps a foreign stop's correlationid, causationid and source when it forwards",
-    strict=True,
-)
 async def test_a_forwarded_stop_carries_no_foreign_attribute() -> None:
     """Whatever a pipeline writes into its envelope stays on `dialer.commands`."""
     world = World()
@@ -154,7 +150,6 @@ async def test_a_forwarded_stop_carries_no_foreign_attribute() -> None:
     assert found(forwarded.value or b"") == []
 
 
-@pytest.mark.xfail(reason="schemas/campaign.py: `invalid` names any key, also one that holds a number", strict=True)
 @pytest.mark.parametrize("bad", [{NUMBER: 1}, {"variables": {"call 2125550199": "x"}}])
 async def test_a_foreign_key_is_named_only_where_it_could_be_a_fields_name(bad: dict[str, Any]) -> None:
     """`field` in `dialer.rejected` is text from outside when the field is unknown."""
