@@ -80,7 +80,7 @@ class SystemClock:
         """Wait for the first bug in any spawned task: the composition root ends the process with it."""
         if self.failure is None:
             self.failure = asyncio.get_running_loop().create_future()
-        return await self.failure
+        return await asyncio.shield(self.failure)  # who stops waiting must not cancel the future itself
 
     async def failed_or(self, stop: asyncio.Event) -> BaseException | None:
         """Wait for the first bug, or for `stop`: the bug, or None."""
@@ -90,7 +90,8 @@ class SystemClock:
         finally:
             for task in waiting:
                 task.cancel()
-        return self.failure.result() if self.failure is not None and self.failure.done() else None
+        done = self.failure is not None and self.failure.done()
+        return self.failure.result() if done and self.failure is not None else None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
