@@ -18,7 +18,7 @@ from bench.child import ask_once
 from bench.figure import AT_LEAST, AT_MOST, Bound, Figure, Round, show, write
 from bench.latency import latency, percentile
 from bench.stages import STAGES
-from bench.takeover import CALLEES_MAX, takeover_growth
+from bench.takeover import takeover_growth
 from bench.write_path import FULL, QUICK, write_path
 
 RESULTS: Final = Path("run/bench.json")
@@ -112,11 +112,13 @@ async def _audio(run: _Run, number: int) -> None:
 async def _takeover(run: _Run, number: int) -> None:
     if number or not run.long:
         return
-    few, many = await takeover_growth(run.bootstrap, 10_000, run.events, 3, run.console.print)
-    run.console.print(f"  takeover_growth: {few}\n  takeover_growth: {many}")
-    for short, grown in zip(few.seconds, many.seconds, strict=True):
+    few, many, more = await takeover_growth(run.bootstrap, 10_000, run.events, 3, run.console.print)
+    for stage in (few, many, more):
+        run.console.print(f"  takeover_growth: {stage}")
+    for short, grown, full in zip(sorted(few.seconds), sorted(many.seconds), sorted(more.seconds), strict=True):
         run.add("takeover_growth", grown, short)
-        run.add("takeover_100k_s", short / CALLEES_MAX * 100_000, short / CALLEES_MAX * 100_000)
+        each = (full - grown) / (more.remembered - many.remembered)
+        run.add("takeover_100k_s", each * 100_000, each * 100_000)
 
 
 MEASURES: Final[dict[str, Callable[[_Run, int], Awaitable[None]]]] = {

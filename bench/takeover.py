@@ -24,6 +24,8 @@ from schemas.values import PARTITIONS, call_id, request_hash
 CALLEES_MAX: Final = 2_500
 LIVE: Final = 1_000
 CHUNK: Final = 20_000
+MORE_REMEMBERED: Final = 25_000
+"""Callees added at the end: what they add to a take-over is what remembering costs."""
 SETTLED_POLL_S: Final = 20.0
 ROLL_AFTER_S: Final = 620.0
 """`segment.ms` of `dialer.callees`, and a little: an append after it rolls the segment, which may then be cleaned."""
@@ -38,6 +40,8 @@ class Takeover:
     events: int
     snapshots: int
     """Records that a take-over reads from `dialer.callees`, compacted as far as the broker has come."""
+    remembered: int
+    """Callees without an open call."""
     seconds: tuple[float, ...]
 
 
@@ -52,12 +56,21 @@ class _Writer:
     async def begin(self) -> int:
         """Give every callee a call; all but `LIVE` of them are cancelled, their callees remembered. Returns events."""
         await self._write(self._callees, None)
-        stops = [
-            stop("cancel_call", c.key.decode(), f"cancel-{n}", call_id=_call_id(c, f"first-{n:06d}"))
-            for n, c in enumerate(self._callees)
-        ]
-        await self._write(stops[LIVE:], STOPS.name)
+        await self._cancel(self._callees[LIVE:], "first", LIVE)
         return CALLEES_MAX * 2 + (CALLEES_MAX - LIVE) * 2
+
+    async def remember(self, count: int) -> None:
+        """Add callees whose one call is cancelled."""
+        more = place_calls(count, 12, "more")
+        await self._write(more, None)
+        await self._cancel(more, "more", 0)
+
+    async def _cancel(self, placed: list[Command], prefix: str, first: int) -> None:
+        stops = [
+            stop("cancel_call", c.key.decode(), f"cancel-{prefix}-{n}", call_id=_call_id(c, f"{prefix}-{n:06d}"))
+            for n, c in enumerate(placed, first)
+        ]
+        await self._write(stops, STOPS.name)
 
     async def grow(self, events: int) -> None:
         """Write so many more: each stop is one event."""
@@ -83,8 +96,8 @@ def _call_id(command: Command, request: str) -> str:
     return call_id(command.key.decode(), request_hash("rx-refill", request))
 
 
-async def takeover_growth(bootstrap: str, few: int, many: int, rounds: int, say: Say) -> tuple[Takeover, Takeover]:
-    """Run both stages."""
+async def takeover_growth(bootstrap: str, few: int, many: int, rounds: int, say: Say) -> tuple[Takeover, ...]:
+    """Run both stages, and a third with more callees to remember."""
     await bed.fresh_topics(bootstrap)
     chunk = bed.Chunk(bootstrap)
     await chunk.start()
@@ -95,18 +108,25 @@ async def takeover_growth(bootstrap: str, few: int, many: int, rounds: int, say:
             begun = await writer.begin()
             await writer.grow(few - begun)
         say(f"takeover_growth: {few:,} events written")
-        first = await _measure(bootstrap, chunk, rounds, 0)
+        remembered = CALLEES_MAX - LIVE
+        first = await _measure(bootstrap, chunk, rounds, 0, remembered)
         began = time.monotonic()
         async with running("deployed") as dialer:
             await dialer.ask(bootstrap=bootstrap)
             writer.dialer = dialer
             await writer.grow(many - few)
-            say(f"takeover_growth: {many:,} events written in {time.monotonic() - began:.0f} s; waiting for compaction")
-            await _compacted(bootstrap, writer, say)
-        second = await _measure(bootstrap, chunk, rounds, 1)
+            say(f"takeover_growth: {many:,} events written in {time.monotonic() - began:.0f} s")
+            if many > few:
+                await _compacted(bootstrap, writer, say)
+        second = await _measure(bootstrap, chunk, rounds, 1, remembered)
+        async with running("deployed") as dialer:
+            await dialer.ask(bootstrap=bootstrap)
+            writer.dialer = dialer
+            await writer.remember(MORE_REMEMBERED)
+        third = await _measure(bootstrap, chunk, rounds, 2, remembered + MORE_REMEMBERED)
     finally:
         await chunk.close()
-    return first, second
+    return first, second, third
 
 
 async def _compacted(bootstrap: str, writer: _Writer, say: Say) -> None:
@@ -124,7 +144,7 @@ async def _compacted(bootstrap: str, writer: _Writer, say: Say) -> None:
         await asyncio.sleep(SETTLED_POLL_S)
 
 
-async def _measure(bootstrap: str, chunk: bed.Chunk, rounds: int, stage: int) -> Takeover:
+async def _measure(bootstrap: str, chunk: bed.Chunk, rounds: int, stage: int, remembered: int) -> Takeover:
     """Take everything over, several times; the commands that wait are few and to new numbers."""
     source = numbers(500 + stage)
     took = []
@@ -139,4 +159,4 @@ async def _measure(bootstrap: str, chunk: bed.Chunk, rounds: int, stage: int) ->
             took.append((await dialer.ask(bootstrap=bootstrap, ends=ends))["seconds"])
     events, _ = await bed.sizes(bootstrap, EVENTS.name)
     snapshots, _ = await bed.sizes(bootstrap, CALLEES.name)
-    return Takeover(events=events, snapshots=snapshots, seconds=tuple(took))
+    return Takeover(events=events, snapshots=snapshots, remembered=remembered, seconds=tuple(took))

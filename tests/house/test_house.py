@@ -7,6 +7,7 @@ machine it was written on is left behind. Source: design §9; reference/style.md
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import subprocess
 import sys
@@ -62,7 +63,11 @@ def name_of(path: Path) -> str:
 
 @cache
 def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+    gc.disable()  # CPython 3.11: a collection amid ast.parse may end it with "recursion depth mismatch"
+    try:
+        return ast.parse(path.read_text())
+    finally:
+        gc.enable()
 
 
 def imported(path: Path) -> Iterator[str]:

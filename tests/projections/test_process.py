@@ -117,7 +117,7 @@ async def test_a_wrong_setting_ends_it_with_2_and_names_the_setting(settings: di
 
 
 async def test_a_taken_port_and_a_strange_database_are_told_in_one_line(tmp_path: Path) -> None:
-    """Both are failures from outside, with what to do."""
+    """A database that is none is a failure from outside, a port that is taken a wrong setting; each says what to do."""
     strange = tmp_path / "strange.sqlite"
     strange.write_bytes(b"this is no database, but it is long enough to be looked at" * 40)
     code, _, err = await end_of(await start(DIALER_STORE_PATH=str(strange), DIALER_PROJECTIONS_PORT="0"))
@@ -126,7 +126,7 @@ async def test_a_taken_port_and_a_strange_database_are_told_in_one_line(tmp_path
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         code, _, err = await end_of(await start(DIALER_PROJECTIONS_PORT=str(taken.getsockname()[1])))
-    assert (code, "DIALER_PROJECTIONS_PORT" in err.splitlines()[-1]) == (1, True)
+    assert (code, "DIALER_PROJECTIONS_PORT" in err.splitlines()[-1]) == (2, True)
 
 
 async def test_help_teaches_the_commands() -> None:
