@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "runtime", "dialer", "agent", "projections", "rehearsal", "bench")
 FILE_LINES_MAX = 350
-TEST_FILE_LINES_MAX = 500
+TEST_FILE_LINES_MAX = 550
 """One port, one suite: a suite is read row by row, and not cut by its length."""
 FUNCTION_LINES_MAX = 80
 MAY_IMPORT: dict[str, set[str]] = {
