@@ -78,7 +78,7 @@ async def bare_write() -> None:
 
 
 async def bare_echo() -> None:
-    """Answer every record of `bench.in` with two constant events and a constant snapshot in one transaction."""
+    """Answer every record of `bench.in` with five constant records in one transaction: two events, snapshot, offsets, key."""
     global _bootstrap  # noqa: PLW0603
     reader = await lines()
     asked: dict[str, Any] = orjson.loads(await reader.readline())

@@ -407,8 +407,12 @@ class Ownership:
             self._after(turn, {})
             return
         snapshots: dict[str, bytes] = {}
+        slice_began = self._clock.monotonic()
         for callee_key, callee in turn.changed.items():
             snapshots[callee_key] = b"" if is_forgettable(callee, turn.now) else encode_snapshot(callee)
+            if self._clock.monotonic() - slice_began > SLICE_S:
+                await self._clock.sleep(0)
+                slice_began = self._clock.monotonic()
         topic = topics.CALLEES.name
         records = turn.records
         records += self.keys.records()
