@@ -60,7 +60,7 @@ class PartitionLog(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of the connection; an open transaction is aborted. Never raises for a connection that is gone."""
+        """Let go of the connection; an open transaction is ended by the next fence, or by its timeout. Never raises."""
         ...
 
 

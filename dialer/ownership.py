@@ -55,7 +55,7 @@ from schemas.values import Invalid, attempt_id, callee_of
 SLICE_S: Final = 0.005
 """Work goes on for so long at most before other work gets a turn."""
 TURN_S: Final = 0.1
-"""A turn's own work, after which it commits; with stops waiting it ends at the next slice."""
+"""A turn commits after so long by the clock, other owners' slices included; with stops waiting it ends at the next slice."""
 POSITIONS_IDLE_S: Final = 5.0
 """Positions alone (renewals, hints) are committed this late: nothing hangs on them."""
 FACTS_SIZE_MAX: Final = 256 * 1024
