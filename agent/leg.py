@@ -20,6 +20,8 @@ STATUS_ATTRIBUTE: Final = "sip.callStatus"
 STATUSES_MAX: Final = 32
 """Changes of status that are reported; a sane leg has four."""
 _STATUSES: Final = frozenset(get_args(CallStatus))
+_TAKEN_DOWN: Final = frozenset({rtc.DisconnectReason.ROOM_DELETED, rtc.DisconnectReason.ROOM_CLOSED})
+"""Reasons that mean that the room itself is gone: nobody can have come into it after the agent."""
 _CLOSED_ON_PURPOSE: Final = frozenset(
     {
         rtc.DisconnectReason.ROOM_DELETED,
@@ -57,6 +59,8 @@ class Leg:
         self.present = False
         self.gap = True
         """True until the agent is in the room, and for ever after a moment out of it."""
+        self.stayed = False
+        """Whether the agent watched until the room was taken down, the callee's leg in it or never come."""
         for event, handler in self._handlers().items():
             room.on(event, handler)
 
@@ -128,6 +132,7 @@ class Leg:
         closed = reason in _CLOSED_ON_PURPOSE
         self.gap = self.gap or not closed
         self.present = self.present and not closed
+        self.stayed = reason in _TAKEN_DOWN and not self.over.done()
         self._end(Ending.ROOM_CLOSED if closed else Ending.ROOM_LOST)
 
     def _end(self, ending: Ending) -> None:

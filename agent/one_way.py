@@ -16,8 +16,11 @@ from agent.voice import Voice
 from schemas.brief import Brief
 from schemas.facts import CalleeHungUp, ConversationStarted, NotificationDelivered
 
+CALLEE_TIMEOUT_S: Final = 330.0
+"""Readiness to the callee's participant: the call may queue for its trunk all that time. The dialer takes the room down
+after 240 s, LiveKit after 300 s; this is for a room that neither of them ends."""
 GRACE_S: Final = 60.0
-"""How much longer than the ring itself the agent waits: for the callee's participant, and for the answer."""
+"""How much longer than the ring itself the agent waits for the answer."""
 LISTENER_TIMEOUT_S: Final = 5.0
 LAST_WORD_S: Final = 0.3
 """What is played out is heard this much later at most: network, jitter buffers, the phone."""
@@ -30,10 +33,9 @@ Reason = Literal["delivered", "callee_left", "no_callee", "failed", "cancelled",
 
 async def run(brief: Brief, leg: Leg, voice: Voice, message: Spoken, reporter: Reporter) -> Reason:
     """Take the call from readiness to its end; whoever is still on the line then is hung up on by the caller of this."""
-    wait_s = brief.ring_timeout_s + GRACE_S
-    if not await leg.comes(leg.seen, wait_s):
+    if not await leg.comes(leg.seen, CALLEE_TIMEOUT_S):
         return _reason(leg, "no_callee")
-    if not await leg.comes(leg.answered, wait_s):
+    if not await leg.comes(leg.answered, brief.ring_timeout_s + GRACE_S):
         return _reason(leg, "too_long")
     try:
         async with asyncio.timeout(brief.max_call_duration_s):
@@ -72,7 +74,7 @@ def _reason(leg: Leg, otherwise: Reason) -> Reason:
         return otherwise
     reasons: dict[Ending, Reason] = {
         Ending.CALLEE_LEFT: "callee_left",
-        Ending.ROOM_CLOSED: "cancelled" if leg.seen.is_set() else "no_callee",
+        Ending.ROOM_CLOSED: "cancelled",
         Ending.ROOM_LOST: "failed",
     }
     return reasons[leg.over.result()]

@@ -1,92 +1,37 @@
 """The parent's side: takes the facts of all jobs of a worker and ships them, and tells when a job is gone.
 
-Each job has a lane of its own, in order; lanes do not wait for each other. When Kafka is away the facts wait in their
-lanes, in memory and bounded: a full lane stops reading from its job, nothing but a renewal is ever dropped.
+Each job has a lane of its own, in order; lanes do not wait for each other. What an earlier worker left in the spool is
+shipped beside them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from pathlib import Path
 from typing import Final
 
-from agent.sink import Sink, SinkDown, record_of
-from agent.wire import LINE_BYTES_MAX, Hello, Told, ack_line, read_hello, read_line, told
+from agent.lane import RETRY_MAX_S, RETRY_MIN_S, Lane
+from agent.sink import Record, Sink, SinkDown, record_of
+from agent.spool import Spool, SpoolFile, SpoolUnreadable
+from agent.wire import LINE_BYTES_MAX, Told, ack_line, read_hello, read_line
 from runtime.clock import Clock
 from runtime.logs import Log
-from runtime.metrics import BOUND, FILL
-from schemas.facts import AgentCrashed
+from runtime.metrics import ALARMS, BOUND, FILL
 
 LANES_MAX: Final = 1_000
-LANE_FACTS_MAX: Final = 256
-RENEWAL_FACTS_MAX: Final = 2
-"""Facts that may wait in a lane before its renewals are dropped: one that comes late would claim too much."""
-RETRY_MIN_S: Final = 0.1
-RETRY_MAX_S: Final = 5.0
+SWEEP_EVERY_S: Final = 2.0
+"""How often a worker looks for files that nobody holds any more."""
+FILE_TIMEOUT_S: Final = 30.0
+"""How long one file may hold up the next: its partition may be away alone."""
 
 log = Log("agent.shipper")
-
-
-class Lane:
-    """One job's facts on their way. A spool on disk (S2) takes the place of `_waiting`: `put`, `end` and `ship` stay."""
-
-    def __init__(self, hello: Hello, sink: Sink, clock: Clock, writer: asyncio.StreamWriter) -> None:
-        self.hello = hello
-        self._sink, self._clock, self._writer = sink, clock, writer
-        self._waiting: asyncio.Queue[Told | None] = asyncio.Queue(LANE_FACTS_MAX)
-        self._last_number = 0
-        self._last_word = False
-
-    @property
-    def waiting(self) -> int:
-        """Return how many facts Kafka does not have yet, the one being sent left out."""
-        return self._waiting.qsize()
-
-    async def put(self, fact: Told) -> None:
-        """Take the job's next fact; waits while the lane is full."""
-        if fact.renewal and self.waiting >= RENEWAL_FACTS_MAX:
-            return
-        self._last_number = max(self._last_number, fact.number)
-        self._last_word = self._last_word or fact.is_last_word
-        await self._waiting.put(fact)
-
-    async def end(self, *, goodbye: bool) -> None:
-        """Take no more; a job that neither said its last word nor goodbye has crashed."""
-        if not goodbye and not self._last_word:
-            log.alarm("a job is gone without a word", call_id=self.hello.call_id, attempt=self.hello.attempt)
-            number = self._last_number + 1
-            fact = AgentCrashed(attempt=self.hello.attempt, job_id=self.hello.job_id, number=number)
-            await self.put(told(AgentCrashed.TYPE, fact, self._clock.now()))
-        await self._waiting.put(None)
-
-    async def ship(self) -> None:
-        """Send what comes, in order, each fact until Kafka has it, and acknowledge it to the job."""
-        while (fact := await self._waiting.get()) is not None:
-            if await self._send(fact) and not fact.renewal:
-                with contextlib.suppress(OSError):
-                    self._writer.write(ack_line(fact.number))
-
-    async def _send(self, fact: Told) -> bool:
-        record, pause_s = record_of(self.hello, fact), RETRY_MIN_S
-        while True:
-            try:
-                await self._sink.send(record)
-            except SinkDown as error:
-                if pause_s == RETRY_MIN_S:
-                    log.alarm("a fact waits for Kafka", why=str(error), call_id=self.hello.call_id)
-                if fact.renewal:
-                    return False
-                await self._clock.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_MAX_S)
-            else:
-                return True
 
 
 class Shipper:
     """The socket's server. `start`, hand its path to the jobs, `close`."""
 
-    def __init__(self, sink: Sink, clock: Clock) -> None:
-        self._sink, self._clock = sink, clock
+    def __init__(self, sink: Sink, spool: Spool, clock: Clock) -> None:
+        self._sink, self._spool, self._clock = sink, spool, clock
         self._lanes: set[Lane] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -99,18 +44,24 @@ class Shipper:
         self._server = await asyncio.start_unix_server(self._accept, path, limit=LINE_BYTES_MAX)
 
     async def close(self, timeout_s: float) -> int:
-        """Take no more jobs, wait for the facts of those that are here; return how many facts were left behind."""
+        """Take no more jobs, wait for the facts of those that are here, write to disk what Kafka does not take in time.
+
+        Returns: how many facts are on neither, and lost.
+        """
         if self._server is not None:
             self._server.close()
         if self._serving:
             await asyncio.wait(self._serving, timeout=timeout_s)
-        left = sum(lane.waiting + 1 for lane in self._lanes)
+        lanes = list(self._lanes)
+        await asyncio.gather(*(lane.save() for lane in lanes))
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
-        if left:
-            log.alarm("facts were left behind", facts=left)
-        return left
+        lost = sum(lane.unsafe for lane in lanes)
+        if lost:
+            log.alarm("facts were lost", facts=lost)
+            ALARMS.labels("facts_lost").inc(lost)
+        return lost
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._serving) >= LANES_MAX:
@@ -130,7 +81,12 @@ class Shipper:
         if not first:
             writer.close()
             return
-        lane = Lane(read_hello(first), self._sink, self._clock, writer)
+
+        def safe(number: int) -> None:
+            if not writer.is_closing():
+                writer.write(ack_line(number))
+
+        lane = Lane(read_hello(first), self._sink, self._spool, self._clock, safe)
         self._lanes.add(lane)
         shipping = asyncio.create_task(lane.ship(), name="ship")
         try:
@@ -138,14 +94,76 @@ class Shipper:
             await shipping
         finally:
             shipping.cancel()
+            lane.leave()
             self._lanes.discard(lane)
             writer.close()
+
+
+class Sweeper:
+    """Ships the files whose writers are gone: workers that died, and jobs whose worker died before them."""
+
+    def __init__(self, sink: Sink, spool: Spool, clock: Clock) -> None:
+        self._sink, self._spool, self._clock = sink, spool, clock
+        self._unreadable: set[Path] = set()
+
+    async def run(self) -> None:
+        """Sweep for ever, one file at a time."""
+        while True:
+            await self.sweep()
+            await self._clock.sleep(SWEEP_EVERY_S)
+
+    async def sweep(self) -> None:
+        """Ship and delete each file that can be had."""
+        for path in await asyncio.to_thread(lambda: list(self._spool.left())):
+            if path in self._unreadable:
+                continue
+            try:
+                file = await asyncio.to_thread(self._spool.claim, path)
+            except SpoolUnreadable as error:
+                self._unreadable.add(path)
+                log.alarm("a file of the spool stays", file=path.name, why=str(error))
+                ALARMS.labels("spool_unreadable").inc()
+                continue
+            if file is not None:
+                await self._ship(path, file)
+
+    async def _ship(self, path: Path, file: SpoolFile) -> None:
+        """Send a file's facts in their order and delete it; it stays where Kafka does not take all of them in time."""
+        try:
+            entries, broken = await asyncio.to_thread(file.entries)
+            current = [entry for entry in entries if not self._spool.is_outdated(entry.fact)]
+            async with asyncio.timeout(FILE_TIMEOUT_S):
+                for entry in current:
+                    await self._send(record_of(entry.hello, entry.fact))
+            log.info("a spooled file was shipped", file=path.name, facts=len(current), old=len(entries) - len(current))
+            if broken:
+                # The disk, or another key of the same name: only a person can tell, so the file stays.
+                self._unreadable.add(path)
+                log.alarm("boxes of the spool do not open", file=path.name, boxes=broken)
+                ALARMS.labels("spool_unreadable").inc()
+            else:
+                await asyncio.to_thread(file.delete)
+        except TimeoutError:
+            log.warning("a spooled file waits for Kafka", file=path.name)
+        finally:
+            file.close()
+
+    async def _send(self, record: Record) -> None:
+        pause_s = RETRY_MIN_S
+        while True:
+            try:
+                await self._sink.send(record)
+            except SinkDown:
+                await self._clock.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
+            else:
+                return
 
 
 async def _take(reader: asyncio.StreamReader, lane: Lane) -> bool:
     """Take a job's facts until its socket ends; True when it said goodbye."""
     while line := await _line(reader):
-        fact = read_line(line)
+        fact: Told | None = read_line(line)
         if fact is None:
             return True
         await lane.put(fact)

@@ -1,7 +1,7 @@
 """What a job and its worker's parent process say to each other: JSON lines over a Unix socket.
 
 Job to parent: one `hello`, then `fact`s in their order, then `goodbye`. Parent to job: one `ack` for each fact that
-Kafka acknowledged, renewals of readiness excepted. A socket that ends without a last word is a job that died.
+Kafka or the spool has, renewals of readiness excepted. A socket that ends without a last word is a job that died.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def fact_line(fact: Told) -> bytes:
 
 
 def ack_line(number: int) -> bytes:
-    """Write that Kafka has the fact of that number."""
+    """Write that the fact of that number is safe."""
     return b'{"ack":%d}\n' % number
 
 

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Final
 
 import prometheus_client
+from aiohttp import web
 from aiokafka.errors import KafkaError
 from livekit.agents import AgentServer, JobExecutorType
+from livekit.agents.utils.http_server import HttpServer
 
 from agent import job
-from agent.shipper import Shipper
+from agent.shipper import Shipper, Sweeper
 from agent.sink import KafkaSink
+from agent.spool import Spool, SpoolFailed
 from agent.wire import SOCKET_VARIABLE
 from runtime.clock import SystemClock
 from runtime.logs import Log
@@ -33,7 +36,8 @@ LOAD_FULL: Final = 0.69
 """The load we call full: livekit-server gives nothing to a worker at 0.7 (pkg/service/agentservice.go)."""
 DRAIN_TIMEOUT_S: Final = 720
 """SIGTERM: how long running calls may take to end; the longest call of the default campaign, its ring and some grace."""
-FACTS_TIMEOUT_S: Final = 10.0
+FACTS_TIMEOUT_S: Final = 3.0
+"""SIGTERM: how long Kafka may take for the last facts before the disk has them."""
 SESSION_END_TIMEOUT_S: Final = 45.0
 PROCESS_START_TIMEOUT_S: Final = 30.0
 REGISTER_TRIES: Final = 16
@@ -49,9 +53,11 @@ class WorkerFailed(Exception):
 
 
 class CountingServer(AgentServer):
-    """An agent server that is full when its jobs are, and not before."""
+    """An agent server that is full when its jobs are, or the spool, and not before; `GET /ready` says if it is any use."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, spool: Spool) -> None:
+        self._served: HttpServer | None = None
+        self._spool = spool
         super().__init__(
             job_executor_type=JobExecutorType.PROCESS,
             load_threshold=LOAD_FULL,
@@ -75,51 +81,96 @@ class CountingServer(AgentServer):
         self._jobs_max = settings.agent_jobs_max
         self.rtc_session(job.entrypoint, agent_name=settings.agent_name, on_session_end=job.session_ended)
 
+    @property
+    def registered(self) -> bool:
+        """Tell whether livekit-server has this worker on its list right now."""
+        return self.id != "unregistered" and not self._connecting and not self._closed
+
     def load(self) -> float:
-        """Return the share of the jobs that this worker may take, as LiveKit's load."""
+        """Return the share of the jobs that this worker may take, as LiveKit's load; a full spool makes it full."""
         return self._load_of(len(self.active_jobs))
 
     def _load_of(self, jobs: int) -> float:
-        return LOAD_FULL * min(jobs, self._jobs_max) / self._jobs_max
+        return LOAD_FULL if self._spool.fullness() >= 1 else LOAD_FULL * min(jobs, self._jobs_max) / self._jobs_max
 
     def _get_effective_load(self) -> float:
         # livekit-agents 1.8.9 takes an idle worker as full after `num_idle_processes` answers of one burst.
         return self._load_of(len(self.active_jobs) + self._reserved_slots)
 
+    async def give_up(self) -> None:
+        """End a start that is not over. `aclose` would wait for it, since `run` holds the lock until all is warm."""
+        if (pool := getattr(self, "_proc_pool", None)) is not None:
+            await pool.aclose()
+
+    @property
+    def _http_server(self) -> HttpServer | None:
+        return self._served
+
+    @_http_server.setter
+    def _http_server(self, server: HttpServer | None) -> None:
+        # livekit-agents 1.8.9 makes its pages in `run` and lets nobody add one; its `/` is 200 before it is registered.
+        if server is not None:
+            server.app.add_routes([web.get("/ready", self._ready)])
+        self._served = server
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        said = {"registered": self.registered, "draining": self.draining, "jobs": len(self.active_jobs)}
+        return web.json_response(said, status=200 if self.registered and not self.draining else 503)
+
 
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain; the second signal ends the calls. Raises: WorkerFailed."""
     stops = _signals()
+    clock = SystemClock()
+    spool = Spool.of(settings, clock)
+    try:
+        spool.prepare()
+    except SpoolFailed as error:
+        raise WorkerFailed(f"the spool cannot be written ({error}); check DIALER_AGENT_SPOOL_DIR") from None
+    spool.measure()
     sink = KafkaSink(settings.kafka_bootstrap, "dialer-agent")
     try:
         await sink.start()
     except KafkaError as error:
         raise WorkerFailed(f"Kafka does not answer ({type(error).__name__}); check KAFKA_BOOTSTRAP_SERVERS") from None
-    shipper = Shipper(sink, SystemClock())
+    shipper = Shipper(sink, spool, clock)
+    sweeping = asyncio.create_task(Sweeper(sink, spool, clock).run(), name="sweep")
     try:
         async with _socket(shipper):
-            await _serve(CountingServer(settings), stops)
-            await shipper.close(FACTS_TIMEOUT_S)
+            try:
+                await _serve(CountingServer(settings, spool), stops, sweeping)
+            finally:
+                await shipper.close(FACTS_TIMEOUT_S)
     finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
         await sink.stop()
 
 
-async def _serve(server: CountingServer, stops: asyncio.Queue[None]) -> None:
+async def _serve(server: CountingServer, stops: asyncio.Queue[None], sweeping: asyncio.Task[None]) -> None:
     os.environ["LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"] = "0"  # a one-way call needs no local model: 27 MB, not 50
     prometheus_client.REGISTRY.register(REGISTRY)
+    started = asyncio.Event()
+    server.on("worker_started", started.set)
     serving = asyncio.create_task(server.run(devmode=False), name="server")
     stopping = asyncio.create_task(stops.get(), name="stop")
     try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, stopping, sweeping}, return_when=asyncio.FIRST_COMPLETED)
+        if sweeping.done():
+            sweeping.result()  # it sweeps for ever: this is a bug, and raises
         if serving.done():
             failure = serving.exception()
             raise WorkerFailed(f"LiveKit's agent server ended ({failure}); check LIVEKIT_URL and its keys") from failure
-        await _drain(server, stops)
+        if started.is_set():
+            await _drain(server, stops)
     finally:
         stopping.cancel()
-        await server.aclose()
+        if started.is_set():
+            await server.aclose()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+        if not started.is_set():
+            await server.give_up()
 
 
 async def _drain(server: CountingServer, stops: asyncio.Queue[None]) -> None:

@@ -20,6 +20,7 @@ CHILDREN: Final = {
     "core_steps": "bench.core",
     "live_calls": "bench.live_calls",
     "stages": "bench.stages",
+    "cancel": "bench.cancel_child",
 }
 ANSWER_TIMEOUT_S: Final = 1800.0
 END_TIMEOUT_S: Final = 20.0

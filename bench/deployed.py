@@ -24,6 +24,7 @@ from dialer.kafka_log import KafkaLog
 from dialer.owner import Owner
 from dialer.ownership import Ownership, Parts
 from dialer.requests import Requests
+from runtime import collector
 from runtime.clock import SystemClock
 from runtime.seal import MasterKey
 from runtime.settings import Settings
@@ -47,6 +48,9 @@ class NoEffects:
 
     def close(self) -> None:
         """Nothing was started."""
+
+    def leg_joined(self, callee_key: str, call_id: str, attempt: int) -> None:
+        """Nothing was dialed."""
 
     def orphaned(self, call_id: str, outcome: DialOutcome) -> None:
         """Nothing was dialed."""
@@ -114,6 +118,7 @@ async def deployed() -> None:
     first = orjson.loads(await reader.readline())
     began = time.monotonic()
     process = Deployed(first["bootstrap"])
+    collector.tune()
     failed = asyncio.create_task(process.clock.failed())
     await process.start()
     answer(owned_s=time.monotonic() - began)
@@ -139,6 +144,7 @@ async def takeover() -> None:
     asked: dict[str, Any] = orjson.loads(await reader.readline())
     ends = {int(p): end for p, end in asked["ends"].items()}
     process = Deployed(asked["bootstrap"])
+    collector.tune()
     await process.requests.start()
     await process.campaigns.warm()
     await process.intake.start()

@@ -129,7 +129,7 @@ async def _through(ownership: Ownership, clock: SystemClock, commands: Sequence[
             key=command.key,
             value=command.value,
         )
-        await ownership.offer_records([raw])
+        ownership.offer_records([raw])
     await _until(ownership, commands, Phase.WAITING)
     for command in commands:
         _answer(ownership, clock, command.key.decode())

@@ -1,4 +1,4 @@
-"""The write side's HTTP: place, cancel, suppress; LiveKit's webhooks; health; and the read side's routes passed through.
+"""The write side's HTTP: place, cancel, suppress; the kill switch; LiveKit's webhooks; health; the read side's routes.
 
 A request is answered 202 once the broker has acknowledged it on its topic: from then on it is not lost. The number is
 translated here; what goes to `dialer.stops` names callees by pseudonym only. Source: design §9.
@@ -17,6 +17,7 @@ import httpx
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
+from dialer.control_desk import ControlDesk, ControlView, MembersUnknown, ResumeDialling, StopDialling, read_word
 from dialer.requests import NotAccepted, Requests
 from dialer.traceparent import well_formed
 from dialer.translate import canonical_stop, stop_key
@@ -44,6 +45,7 @@ PREFIX: Final = "/microservices/outbound-dialer"
 QUERY_TIMEOUT_S: Final = 2.0
 BODY_MAX: Final = c.RECORD_BYTES_MAX
 SOURCE: Final = "/api"
+_AGAIN: Final = {"Retry-After": "1"}
 _STOP_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 DESCRIPTION: Final = """Places, cancels and suppresses calls: writes each request to its Kafka topic and answers 202 with
 the call's id once the broker has acknowledged it. `GET /v1/*` is passed on to the read side."""
@@ -54,6 +56,7 @@ class ApiParts:
     """What the API needs of the process."""
 
     requests: Requests
+    control: ControlDesk
     webhooks: Webhooks
     pepper: bytes
     clock: Clock
@@ -69,6 +72,7 @@ def create_app(parts: ApiParts) -> FastAPI:
     keyed = [Depends(key_check(parts.api_keys))]
     for prefix, shown in (("", True), (PREFIX, False)):
         app.include_router(_requests(parts), prefix=prefix, dependencies=keyed, include_in_schema=shown)
+        app.include_router(_control(parts), prefix=prefix, dependencies=keyed, include_in_schema=shown)
         app.include_router(_operations(parts), prefix=prefix, include_in_schema=shown)
         app.include_router(_queries(parts), prefix=prefix, include_in_schema=False)
     return app
@@ -185,12 +189,49 @@ async def _accept(parts: ApiParts, topic: topics.Topic, key: str, envelope: Enve
     try:
         await parts.requests.send(topic, key, envelope)
     except NotAccepted:
-        return problems.problem(
-            503, "not-accepted", "Kafka did not acknowledge the request; send it again", headers={"Retry-After": "1"}
-        )
+        return _not_accepted()
     headers = {} if call is None else {"Location": f"/v1/calls/{call}"}
     accepted = Accepted(call_id=call, callee_key=key)
     return Response(orjson.dumps(accepted), status_code=202, media_type="application/json", headers=headers)
+
+
+def _control(parts: ApiParts) -> APIRouter:
+    away = "Kafka did not acknowledge, or does not say who is up; try again"
+    says: dict[int | str, dict[str, Any]] = {422: _says("A field that breaks a rule, by name"), 503: _says(away)}
+    router = APIRouter(prefix="/v1/control", tags=["kill switch"], responses=says)
+
+    async def said(cls: type[StopDialling | ResumeDialling], request: Request) -> Response:
+        word = read_word(cls, await _json(request))
+        try:
+            offset = await parts.control.say(word)
+        except NotAccepted:
+            return _not_accepted()
+        body = orjson.dumps({"after": offset, **asdict(word)})
+        return Response(body, 202, {"Location": f"/v1/control?after={offset}"}, "application/json")
+
+    @router.post("/stop", status_code=202, summary="Stop dialling", openapi_extra=_body_of(StopDialling))
+    async def stop(request: Request) -> Response:
+        """Dial nobody from now on, of all campaigns or of one; with `now` hang up what rings or talks, too."""
+        return await said(StopDialling, request)
+
+    @router.post("/resume", status_code=202, summary="Dial again", openapi_extra=_body_of(ResumeDialling))
+    async def resume(request: Request) -> Response:
+        """Take back what was said of all campaigns, or of one; each is taken back by itself."""
+        return await said(ResumeDialling, request)
+
+    @router.get("", summary="What is stopped, and which dialers obey", response_model=ControlView)
+    async def view(after: int | None = None) -> ControlView | Response:
+        """Tell what holds; `confirmed` says that every live dialer obeys the word at offset `after`."""
+        try:
+            return await parts.control.view(after)
+        except MembersUnknown:
+            return problems.problem(503, "dialers-unknown", "Kafka does not say which dialers are up", _AGAIN)
+
+    return router
+
+
+def _not_accepted() -> Response:
+    return problems.problem(503, "not-accepted", "Kafka did not acknowledge the request; send it again", headers=_AGAIN)
 
 
 def _operations(parts: ApiParts) -> APIRouter:

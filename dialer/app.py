@@ -7,6 +7,8 @@ new is dialed, dials under way are waited for, their outcomes delivered; then th
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,9 +20,11 @@ from aiokafka.errors import KafkaError
 from dialer.api import ApiParts, create_app
 from dialer.campaigns import Campaigns, NotPublished, open_campaigns
 from dialer.control import ControlReader, ControlUnreadable
+from dialer.control_desk import ControlDesk, group_members
 from dialer.effector import Runner, Shared
 from dialer.intake import Intake
 from dialer.kafka_log import KafkaLog
+from dialer.kill_switch import KillSwitch
 from dialer.livekit import LiveKitTelephony
 from dialer.outcomes import Outcomes
 from dialer.owner import Owner
@@ -94,13 +98,19 @@ def _key(secret: Secret, name: str) -> bytes:
     return found
 
 
+def process_name(settings: Settings, clock: SystemClock) -> str:
+    """Name this process for the group and for `dialer.control`: where it is, and which run of it."""
+    host = re.sub(r"[^A-Za-z0-9.]", "-", socket.gethostname())
+    return f"dialer-{host}-{settings.port}-{clock.random_bytes(3).hex()}"
+
+
 class App:
     """One dialer process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: SystemClock | None = None) -> None:
         """Read everything that needs no connection. Raises: SettingsError, BadFile."""
         check_phones(settings)
-        self.settings, self.clock = settings, SystemClock()
+        self.settings, self.clock = settings, clock or SystemClock()
         self._keys = api_keys_of(settings.api_keys, settings.host, "DIALER_HOST")
         pepper = _key(settings.pepper, "DIALER_PEPPER")
         secret = required(settings.livekit_api_secret, "LIVEKIT_API_SECRET")
@@ -109,7 +119,7 @@ class App:
         self._campaigns: Campaigns = open_campaigns(settings, self._publish_campaign, self.clock)
         api_url = settings.livekit_api_url or settings.livekit_url
         self._telephony = LiveKitTelephony(api_url, settings.livekit_api_key, secret, self.clock)
-        self._control = ControlReader(settings.kafka_bootstrap, self.clock)
+        self._control = ControlReader(settings.kafka_bootstrap, self.clock, self._control_changed)
         self._outcomes = Outcomes(self._requests, self.clock)
         self._waiting: dict[str, str] = {"start": "connecting"}
         self._shared = Shared(
@@ -124,13 +134,15 @@ class App:
             session_timeout_s=settings.session_timeout_s,
             dials_max=settings.dials_max,
             sight=_Sight(lambda: self._intake, self._control, self.clock),
-            pacer=Pacer(self._trunks, settings.rooms_max, self.clock, self._granted),
+            pacer=Pacer(self._trunks, settings.rooms_max, self.clock, self._granted, is_held=self._control.stopped),
         )
+        memory = timedelta(days=settings.request_memory_d)
+        self._master = MasterKey(_key(settings.master_key, "DIALER_MASTER_KEY"))
         parts = Parts(
             clock=self.clock,
             pepper=pepper,
-            master=MasterKey(_key(settings.master_key, "DIALER_MASTER_KEY")),
-            memory=timedelta(days=settings.request_memory_d),
+            master=self._master,
+            memory=memory,
             campaigns=self._campaigns,
             batch_max=settings.batch_max,
             inbox_max=settings.inbox_max,
@@ -144,10 +156,21 @@ class App:
             lambda partition: Owner(partition, logs, parts, self._intake, self.clock),
             lambda owned: self._shared.pacer.set_share(owned, PARTITIONS),
             self.clock,
+            process := process_name(settings, self.clock),
+        )
+        send = self._requests.send_control
+        self._kill_switch = KillSwitch(
+            process, self._control.words, self._owned, self._shared.pacer.holding, send, memory, self.clock
         )
         self._api = create_app(
             ApiParts(
                 requests=self._requests,
+                control=ControlDesk(
+                    self._control.words,
+                    send,
+                    lambda: group_members(settings.kafka_bootstrap, settings.group_id),
+                    self.clock,
+                ),
                 webhooks=Webhooks(settings.livekit_api_key, secret),
                 pepper=pepper,
                 clock=self.clock,
@@ -156,6 +179,13 @@ class App:
                 not_ready=self.not_ready,
             )
         )
+
+    def _control_changed(self) -> None:
+        self._shared.pacer.tick(self.clock.monotonic())
+        self._kill_switch.changed()
+
+    def _owned(self) -> dict[int, Ownership]:
+        return {p: owner.current for p, owner in self._intake.owners.items() if owner.current is not None}
 
     def _granted(self, kind: str, key: str) -> None:
         self._shared.granted(kind, key)
@@ -201,7 +231,8 @@ class App:
         await self._tried("kafka", self._requests.start, (KafkaError,), kafka)
         topics = "dialer.control cannot be read; `dialer topics` makes the topics"
         await self._tried("control", self._control.start, (ControlUnreadable,), topics)
-        await self._control.ensure_layout()
+        await self._control.ensure_layout(self._master.check)
+        self.clock.spawn(self._kill_switch.run(), "kill-switch")
         livekit = "LiveKit cannot be reached; check LIVEKIT_URL and LIVEKIT_API_URL"
         fenced = await self._tried("livekit", self._telephony.auto_create_is_off, (TelephonyUnavailable,), livekit)
         if not fenced:
@@ -249,6 +280,8 @@ class App:
             await self.clock.sleep(0.05)
         http.should_exit = True
         await asyncio.wait({serving})
+        if not self._waiting.get("start"):
+            await self._kill_switch.close()
         await self._control.close()
         await self._campaigns.close()
         await self._telephony.close()

@@ -1,20 +1,20 @@
-"""Reads `dialer.control`: the kill switch, pauses, and the layout every process must agree on. It fails closed.
+"""Reads `dialer.control`: the kill switch, and the layout every process must agree on. It fails closed.
 
-Nothing is known before the topic was read to its end; a value that cannot be read stops what it is about; a tombstone
-changes nothing, since control is given by values only. Source: design §3 and §5 (the gate), promise 6.
+Nothing is known before the topic was read to its end, and nothing any more while it cannot be read. Source: design §3 and
+§5 (the gate), promise 6.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Final
 
 import orjson
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from dialer.control_words import Words
 from dialer.read_to_end import ReadToEnd
 from runtime.clock import Clock
 from runtime.kafka import assigned_consumer, idempotent_producer
@@ -23,13 +23,17 @@ from runtime.metrics import ALARMS
 from schemas.topics import CONTROL, FORMAT, FORMAT_KEY, LAYOUT_KEY, PARTITIONER
 from schemas.values import PARTITIONS
 
-EVERYTHING: Final = "*"
-"""The key that speaks of all campaigns."""
 ASK_EVERY_S: Final = 0.1
 ASK_TIMEOUT_S: Final = 5.0
 START_TIMEOUT_S: Final = 20.0
 POLL_MS: Final = 100
+AGAIN_AFTER_S: Final = 1.0
+"""A read that failed is tried again after so long; nobody is dialed meanwhile."""
 LAYOUT: Final[dict[str, object]] = {"partitions": PARTITIONS, "partitioner": PARTITIONER}
+MASTER_KEY: Final = b"$master_key"
+"""The key of the record by which a wrong master key is found out before anything is read or written with it."""
+LAYOUT_REMEDY: Final = "use the version that laid out this log, or another cluster"
+MASTER_KEY_REMEDY: Final = "DIALER_MASTER_KEY is not the key that this log's data keys are wrapped with"
 WANTED: Final[dict[bytes, dict[str, object]]] = {LAYOUT_KEY: LAYOUT, FORMAT_KEY: {"format": FORMAT}}
 
 _log = Log(__name__)
@@ -43,16 +47,8 @@ class LayoutMismatch(Exception):
     """The log was laid out otherwise than this process would: it must not write to it."""
 
 
-class Dialling(StrEnum):
-    """What control says of a campaign, or of everything."""
-
-    RUNNING = "running"
-    PAUSED = "paused"
-    STOPPED = "stopped"
-
-
 class ControlReader:
-    """Follows the topic and keeps its state; `changed` is called after each record that changed it."""
+    """Follows the topic and keeps its `words`; `changed` is called after each record."""
 
     def __init__(
         self, bootstrap: str, clock: Clock, changed: Callable[[], None] = lambda: None, *, topic: str = CONTROL.name
@@ -63,13 +59,13 @@ class ControlReader:
         self._changed = changed
         self._consumer: AIOKafkaConsumer | None = None
         self._evidence = ReadToEnd(delivered=0, after_last_record=0)
-        self._states: dict[str, Dialling] = {}
-        self._layout: dict[bytes, object] = {}
+        self.words = Words()
         self._tasks: list[asyncio.Task[None]] = []
         self._failed = False
 
     async def start(self) -> None:
         """Connect, read to the end, then follow. Raises: ControlUnreadable."""
+        self._failed = False
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 consumer = assigned_consumer(self._bootstrap, "dialer-control", read_committed=False)
@@ -103,29 +99,25 @@ class ControlReader:
         end = self._evidence.latest()
         return end.at if end is not None else None
 
-    def state(self, key: str) -> Dialling:
-        """Return what was said of a campaign, or of `*`, alone; nothing said is running."""
-        return self._states.get(key, Dialling.RUNNING)
-
     def stopped(self, campaign_id: str) -> bool:
-        """Say whether nothing may be dialled for a campaign: stopped or paused, by itself or by `*`, or not known."""
-        return (
-            self.read_at() is None
-            or self.state(EVERYTHING) is not Dialling.RUNNING
-            or self.state(campaign_id) is not Dialling.RUNNING
-        )
+        """Tell whether nothing may be dialled for a campaign: so it was said, or nothing is known."""
+        return self.read_at() is None or self.words.stopped(campaign_id)
 
     def version(self) -> str:
         """Return the offset after the last record this state stands for."""
         return str(self._evidence.after_last_record)
 
-    async def ensure_layout(self) -> None:
-        """Write partition count, partitioner and format where nobody has, and compare. Raises: LayoutMismatch,
-        ControlUnreadable.
+    async def ensure_layout(self, master_key_check: str | None = None) -> None:
+        """Write partition count, partitioner, format and the master key's check value where nobody has, and compare.
 
-        The first record counts: of two processes that write at once and disagree, the second finds the first's.
+        The first record counts: of two processes that write at once and disagree, the second finds the first's. With
+        another master key no callee's data key would unwrap, so such a process must not begin.
+        Raises: LayoutMismatch, ControlUnreadable.
         """
-        missing = {key: value for key, value in WANTED.items() if key not in self._layout}
+        needed: dict[bytes, dict[str, object]] = dict(WANTED)
+        if master_key_check is not None:
+            needed[MASTER_KEY] = {"check": master_key_check}
+        missing = {key: value for key, value in needed.items() if key not in self.words.layout}
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 if missing:
@@ -133,12 +125,13 @@ class ControlReader:
                     await self._read_after(self._clock.monotonic())
         except (KafkaError, TimeoutError, OSError) as error:
             raise ControlUnreadable(f"{self._tp.topic} at {self._bootstrap}: {type(error).__name__}") from error
-        for key, wanted in WANTED.items():
-            found = self._layout.get(key)
+        for key, wanted in needed.items():
+            found = self.words.layout.get(key)
             if found != wanted:
+                remedy = MASTER_KEY_REMEDY if key == MASTER_KEY else LAYOUT_REMEDY
                 raise LayoutMismatch(
                     f"{self._tp.topic} {key.decode()} says {orjson.dumps(found).decode()}, this process needs "
-                    f"{orjson.dumps(wanted).decode()}; use the version that laid out this log, or another cluster"
+                    f"{orjson.dumps(wanted).decode()}; {remedy}"
                 )
 
     async def _write(self, records: dict[bytes, dict[str, object]]) -> None:
@@ -167,15 +160,17 @@ class ControlReader:
                 _log.alarm("control cannot be read", error=type(error).__name__)
                 self._failed = True
                 self._evidence.forget()
-                return
+                await self._clock.sleep(AGAIN_AFTER_S)
+                continue
+            self._failed = False
             for record in records:
-                self._take(record)
+                self.words.take(record.key or b"", record.value, record.offset)
             self._evidence.deliver(position, records[-1].offset + 1 if records else None)
             if records:
                 self._changed()
 
     async def _ask_for_end(self, consumer: AIOKafkaConsumer) -> None:
-        while not self._failed:
+        while True:
             at = self._clock.monotonic()
             try:
                 async with asyncio.timeout(ASK_TIMEOUT_S):
@@ -186,28 +181,3 @@ class ControlReader:
                 if not self._failed:
                     self._evidence.told(at, end)
             await self._clock.sleep(ASK_EVERY_S)
-
-    def _take(self, record: ConsumerRecord) -> None:
-        key = record.key or b""
-        if record.value is None or not key:
-            self._refuse(record, "a control record without key or value changes nothing")
-        elif key.startswith(b"$"):
-            self._take_layout(key, record)
-        else:
-            try:
-                self._states[key.decode()] = Dialling(orjson.loads(record.value)["state"])
-            except (ValueError, KeyError, TypeError):
-                self._states[key.decode("utf-8", "replace")] = Dialling.STOPPED
-                self._refuse(record, "a control record that cannot be read stops what it is about")
-
-    def _take_layout(self, key: bytes, record: ConsumerRecord) -> None:
-        try:
-            value = orjson.loads(record.value)
-        except ValueError:
-            value = None
-        if self._layout.setdefault(key, value) != value:
-            self._refuse(record, "a second, other layout was written")
-
-    def _refuse(self, record: ConsumerRecord, why: str) -> None:
-        ALARMS.labels("control_record").inc()
-        _log.alarm(why, offset=record.offset)

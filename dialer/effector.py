@@ -15,16 +15,18 @@ from dialer.callee import inputs as i
 from dialer.callee.owed import Adopt, AskSlot, AskTurn, Dial, Effect, Fence, LookUp, OpenRoom, WatchAgent
 from dialer.callee.state import ACTIVE, Call, Callee
 from dialer.campaigns import Campaigns
-from dialer.legs import adopt, dial, fence, open_room
+from dialer.legs import dial, fence, hang_up_stray, open_room
 from dialer.lookup import look_up
 from dialer.outcomes import Outcomes
 from dialer.pacer import Pacer
+from dialer.reconciler import LOOK_EVERY_S, LOST_AFTER_S, adopt, doubt, lose
 from dialer.telephony import Telephony, Trunk
 from dialer.trunks import caller_id_for
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.seal import BriefBox
 from schemas.observations import DialOutcome
+from schemas.steps import Step
 from schemas.values import attempt_id, callee_of
 
 if TYPE_CHECKING:
@@ -103,6 +105,8 @@ class Runner:
         self._turns: dict[str, AskTurn] = {}
         self._opening: dict[tuple[str, int], asyncio.Task[None]] = {}
         """Requests for rooms, by attempt, until the attempt is fenced: a fence must come after the request."""
+        self._doubted: set[tuple[str, int]] = set()
+        """Silent agents whom LiveKit is being asked after."""
         self._silence: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -114,7 +118,7 @@ class Runner:
             return
         running = self._running.get(callee.callee_key)
         if running is None:
-            if not wanted:
+            if not wanted and callee.callee_key not in self._slots:
                 return
             running = self._running[callee.callee_key] = {}
         for effect in [e for e in running if e not in wanted]:
@@ -248,13 +252,19 @@ class Runner:
         while not self._closed:
             await self.clock.sleep(SILENCE_EVERY_S)
             for call_id, attempt in self.ownership.agents.silent():
-                now = self.clock.now()
-                silent = i.AgentSilent(
-                    id=f"silent/{attempt_id(call_id, attempt)}", at=now, call_id=call_id, attempt=attempt
-                )
-                self.ownership.offer(callee_of(call_id), silent)
+                if self.ownership.agents.age_s(call_id, attempt) > LOST_AFTER_S:
+                    lose(self.ownership, self.shared, call_id, attempt)
+                elif (call_id, attempt) not in self._doubted:
+                    self._doubted.add((call_id, attempt))
+                    self._spawn(self._doubt(call_id, attempt), "doubt")
 
-    # ---- the dial ------------------------------------------------------------------------------------------------
+    async def _doubt(self, call_id: str, attempt: int) -> None:
+        try:
+            await doubt(self.ownership, self.shared, call_id, attempt)
+        finally:
+            self._doubted.discard((call_id, attempt))
+
+    # ---- the leg -------------------------------------------------------------------------------------------------
 
     async def _dial(self, callee_key: str, call: Call, effect: Dial, decided_at: float) -> None:
         shared = self.shared
@@ -267,7 +277,21 @@ class Runner:
             shared.dialing -= 1
             metrics.FILL.labels("dials").set(shared.dialing)
         metrics.DIALS.labels(outcome.result).inc()
+        if outcome.result == "unclear" and self.ownership.alive:
+            # nothing is known of the leg, which may ring and talk: it is looked after as one that another process dialed
+            await self.clock.sleep(LOOK_EVERY_S)
+            await adopt(self.ownership, shared, callee_key, Adopt(effect.call_id, effect.attempt))
+            return
         self.ownership.offer_outcome(callee_key, effect.call_id, outcome)
+        self.clock.passing(Step.OUTCOME_HANDED_OVER)
+
+    def leg_joined(self, callee_key: str, call_id: str, attempt: int) -> None:
+        """Take LiveKit's word that a leg came into a room: of an attempt that is over, it is hung up."""
+        callee = self.ownership.committed(callee_key)
+        call = callee.calls.get(call_id) if callee is not None else None
+        of = call.attempt if call is not None else None
+        if of is None or of.number != attempt or of.dialed_at is None or of.fenced_at is not None:
+            self._spawn(hang_up_stray(self.shared, call_id, attempt), "stray-leg")
 
     def orphaned(self, call_id: str, outcome: DialOutcome) -> None:
         """Deliver an outcome that this ownership did not live to commit."""

@@ -49,14 +49,16 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         new_owner: Callable[[int], Owner],
         share_changed: Callable[[int], None],
         clock: Clock,
+        client_id: str = "dialer-intake",
     ) -> None:
+        """Take what the group shows this member as: `client_id` is who confirms what `dialer.control` says."""
         self.owners: dict[int, Owner] = {}
         self._feeding: dict[int, Ownership] = {}
         self._stops = StopsReader(bootstrap, clock)
         self._new_owner, self._share_changed, self._clock = new_owner, share_changed, clock
         self._member_at = _NEVER
         self._stopped = False
-        self._broker = KafkaBroker(bootstrap, logger=None, client_id="dialer-intake", retry_backoff_ms=RETRY_BACKOFF_MS)
+        self._broker = KafkaBroker(bootstrap, logger=None, client_id=client_id, retry_backoff_ms=RETRY_BACKOFF_MS)
         self._subscriber = self._broker.subscriber(
             *INPUTS,
             batch=True,
@@ -181,18 +183,32 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _handle(self, message: KafkaMessage) -> None:
         """Hand a batch over; a bug ends the process: FastStream would log it, and go on behind the batch."""
         try:
-            await self._hand_over(message)
+            self._hand_over(message)
         except Exception as error:
             self._clock.spawn(_fail(error), "intake-handler")
 
-    async def _hand_over(self, message: KafkaMessage) -> None:
-        """Hand a batch to its ownerships; which ones is settled before anything is awaited."""
+    def _hand_over(self, message: KafkaMessage) -> None:
+        """Hand a batch to its ownerships; nothing is awaited meanwhile, so which ones these are cannot change."""
         batches: dict[int, list[RawRecord]] = {}
         for record in cast("tuple[ConsumerRecord[bytes, bytes], ...]", message.raw_message):
             batches.setdefault(record.partition, []).append(raw_record(record))
         fed = [(self._feeding[p], records) for p, records in batches.items() if p in self._feeding]
         for ownership, records in fed:
-            await ownership.offer_records(records)
+            for topic in ownership.offer_records(records):
+                self._hold_back(ownership, TopicPartition(topic, ownership.partition))
+
+    def _hold_back(self, ownership: Ownership, tp: TopicPartition) -> None:
+        """Fetch no more of a topic until its owner has space for it; all others flow on."""
+        consumer = self._consumer
+        if consumer is not None and tp in consumer.assignment() and not consumer.paused() & {tp}:
+            consumer.pause(tp)
+            self._clock.spawn(self._let_flow(ownership, tp), f"space-{tp.partition}")
+
+    async def _let_flow(self, ownership: Ownership, tp: TopicPartition) -> None:
+        await ownership.space(tp.topic)
+        consumer = self._consumer
+        if consumer is not None and self._feeding.get(tp.partition) is ownership and tp in consumer.assignment():
+            consumer.resume(tp)
 
     async def _prove_membership(self) -> None:
         while not self._stopped:

@@ -1,13 +1,14 @@
 """A waiting line that is fair between campaigns: highest priority first, campaigns in turn, first come first served.
 
-Each (priority, campaign) is a lane; lanes of one priority are served round robin, the least recently served first. All
-operations cost the same however many wait. Source: design §5 (pacing).
+Each (priority, campaign) is a lane; lanes of one priority are served round robin, the least recently served first. A
+campaign that is held keeps its places and is passed over. All operations cost the same however many keys wait; finding the
+next one looks at the lanes that are held before it. Source: design §5 (pacing).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -21,9 +22,9 @@ class _Lane:
 class Lanes:
     """Keys that wait, each in the lane of its campaign and priority."""
 
-    def __init__(self, rounds: Iterator[int]) -> None:
-        """Take the counter of rounds: lines that share it can be compared by `rank`."""
-        self._rounds = rounds
+    def __init__(self, rounds: Iterator[int], is_held: Callable[[str], bool] = lambda _: False) -> None:
+        """Take the counter of rounds: lines that share it can be compared by `rank`; and who is passed over."""
+        self._rounds, self._is_held = rounds, is_held
         self._lanes: dict[int, OrderedDict[str, _Lane]] = {}
         self._places: dict[str, tuple[int, str]] = {}
 
@@ -59,22 +60,28 @@ class Lanes:
         return True
 
     def rank(self) -> tuple[int, int] | None:
-        """Return how the next key compares with those of other lines: the smallest is served first."""
-        if not self._lanes:
-            return None
-        priority = max(self._lanes)
-        return -priority, next(iter(self._lanes[priority].values())).served
+        """Return how the next key compares with those of other lines: the smallest is served first; None: nobody may."""
+        found = self._next()
+        return None if found is None else (-found[0], found[2].served)
 
     def pop(self) -> tuple[str, str, int]:
         """Take the next key out: (key, campaign, priority); its campaign goes to the end of the round.
 
-        Raises: ValueError where nobody waits.
+        Raises: ValueError where nobody may be served.
         """
-        priority = max(self._lanes)
-        lanes = self._lanes[priority]
-        campaign, lane = next(iter(lanes.items()))
+        found = self._next()
+        if found is None:
+            raise ValueError("nobody waits")
+        priority, campaign, lane = found
         key = next(iter(lane.keys))
         lane.served = next(self._rounds)
-        lanes.move_to_end(campaign)
+        self._lanes[priority].move_to_end(campaign)
         self.discard(key)
         return key, campaign, priority
+
+    def _next(self) -> tuple[int, str, _Lane] | None:
+        for priority in sorted(self._lanes, reverse=True):
+            for campaign, lane in self._lanes[priority].items():
+                if not self._is_held(campaign):
+                    return priority, campaign, lane
+        return None

@@ -1,4 +1,4 @@
-"""What is done about one attempt's room and leg: open, dial through the gate, adopt, fence.
+"""What is done about one attempt's room and leg: open, dial through the gate, fence.
 
 `_through_gate` is the one caller of `Telephony.dial`: it asks the gate and sends with nothing awaited in between.
 """
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from dialer import gate
 from dialer.callee import inputs as i
-from dialer.callee.owed import Adopt, Fence
-from dialer.callee.state import Call
-from dialer.prepare import open_message, open_number
+from dialer.callee.owed import Fence
+from dialer.callee.state import Call, Phase
 from dialer.telephony import DialAnswer, DialRequest, RoomRequest
 from dialer.trunks import caller_id_for
+from dialer.unsealing import Unreadable, message_of, number_of
 from runtime import metrics
 from runtime.logs import Log
 from schemas.brief import Brief
@@ -33,7 +33,10 @@ DEPARTURE_TIMEOUT_S: Final = 20
 GATE_EVERY_S: Final = 0.02
 FENCE_APART_S: Final = 1.0
 FENCE_BACKOFF_MAX_S: Final = 10.0
-ADOPT_EVERY_S: Final = 2.0
+FENCE_ALARM_AFTER_S: Final = 20.0
+"""A fence that is not confirmed by then is alarmed: the callee waits for it."""
+STRAY_TRIES_MAX: Final = 8
+OPEN_AGAIN_S: Final = 0.1
 MEMBERSHIP_MARGIN_S: Final = 3.0
 
 log = Log("dialer.legs")
@@ -45,10 +48,14 @@ async def open_room(ownership: Ownership, shared: Shared, callee_key: str, call:
     assert call.rules is not None
     attempt, rules = call.attempt.number, call.rules
     room = room_name(call.call_id, attempt)
-    key = ownership.keys.find(callee_key)
-    message = None if call.message is None else open_message(key, callee_key, call.message)
-    ok, sid, code = False, "", "key_gone"
-    if key is not None and message is not None and ownership.alive:
+    ok, sid, code = False, "", ""
+    try:
+        key, message = message_of(ownership.keys, callee_key, call)
+    except Unreadable as unreadable:
+        code = str(unreadable)
+    else:
+        if not await _may_open(ownership, shared, callee_key, call):
+            return
         brief = Brief(
             call_id=call.call_id,
             attempt=attempt,
@@ -89,17 +96,36 @@ async def open_room(ownership: Ownership, shared: Shared, callee_key: str, call:
     ownership.offer(callee_key, answered)
 
 
+async def _may_open(ownership: Ownership, shared: Shared, callee_key: str, call: Call) -> bool:
+    """Wait until this process is known to own the partition still; False where the attempt is not to be opened any more.
+
+    One that slept may wake behind another owner's fence: a room that it made then would stand there for nobody.
+    """
+    assert call.attempt is not None
+    while ownership.alive:
+        callee = ownership.committed(callee_key)
+        now = callee.calls.get(call.call_id) if callee is not None else None
+        if now is None or now.phase is not Phase.OPENING or now.attempt is None:
+            return False
+        if shared.sight.membership_age_s() <= shared.session_timeout_s - MEMBERSHIP_MARGIN_S:
+            return now.attempt.number == call.attempt.number
+        await shared.clock.sleep(OPEN_AGAIN_S)
+    return False
+
+
 async def dial(ownership: Ownership, shared: Shared, callee_key: str, call: Call, decided_at: float) -> DialOutcome:
     """Pass the gate and ring, or say why not; whatever happens, there is an outcome."""
     assert call.attempt is not None
     assert call.rules is not None
     attempt, rules = call.attempt.number, call.rules
-    to = open_number(ownership.keys.find(callee_key), callee_key, call.to)
+    try:
+        to = number_of(ownership.keys, callee_key, call)
+    except Unreadable as unreadable:
+        return DialOutcome(attempt=attempt, result="failed", code="not_sent", phrase=str(unreadable))
     trunk = shared.trunks.get(rules.trunk)
     trunk_id = shared.trunk_ids.get(rules.trunk)
-    if to is None or trunk is None or trunk_id is None:
-        code = "key_gone" if to is None else "no_such_trunk"
-        return DialOutcome(attempt=attempt, result="failed", code="not_sent", phrase=code)
+    if trunk is None or trunk_id is None:
+        return DialOutcome(attempt=attempt, result="failed", code="not_sent", phrase="no_such_trunk")
     request = DialRequest(
         room=room_name(call.call_id, attempt),
         identity=callee_identity(call.call_id, attempt),
@@ -162,24 +188,6 @@ def _view(ownership: Ownership, shared: Shared, callee_key: str, call: Call, dec
     )
 
 
-async def adopt(ownership: Ownership, shared: Shared, callee_key: str, effect: Adopt) -> None:
-    """Look after a leg that another process dialed: it goes on while it is there."""
-    room = room_name(effect.call_id, effect.attempt)
-    identity = callee_identity(effect.call_id, effect.attempt)
-    while ownership.alive:
-        legs = await shared.telephony.legs(room)
-        if legs is not None and not any(leg.identity == identity for leg in legs):
-            gone = i.LegGone(
-                id=f"adopt/{attempt_id(effect.call_id, effect.attempt)}",
-                at=shared.clock.now(),
-                call_id=effect.call_id,
-                attempt=effect.attempt,
-            )
-            ownership.offer(callee_key, gone)
-            return
-        await shared.clock.sleep(ADOPT_EVERY_S)
-
-
 async def fence(
     ownership: Ownership, shared: Shared, callee_key: str, effect: Fence, opening: asyncio.Task[None] | None
 ) -> None:
@@ -187,7 +195,7 @@ async def fence(
     room = room_name(effect.call_id, effect.attempt)
     if opening is not None:
         await asyncio.wait([opening])
-    backoff_s = FENCE_APART_S
+    backoff_s, began, alarmed = FENCE_APART_S, shared.clock.monotonic(), False
     while ownership.alive:
         shared.clock.passing(Step.FENCE_ASKING)
         first = await shared.telephony.delete_room(room)
@@ -199,10 +207,7 @@ async def fence(
             # where LiveKit cannot say (it cannot of a room that is gone, 4.9), two answers of delete_room are enough
             seen = any(leg.kind == "sip" for leg in legs or ())
             if seen:
-                metrics.ALARMS.labels("leg_in_fenced_room").inc()
-                log.alarm(
-                    "a leg came into a fenced room; it was hung up", call_id=effect.call_id, attempt=effect.attempt
-                )
+                _alarm_leg(effect.call_id, effect.attempt)
             if second == "not_found" and not seen:
                 fenced = i.Fenced(
                     id=f"fence/{attempt_id(effect.call_id, effect.attempt)}",
@@ -212,5 +217,28 @@ async def fence(
                 )
                 ownership.offer(callee_key, fenced)
                 return
+        if not alarmed and shared.clock.monotonic() - began > FENCE_ALARM_AFTER_S:
+            alarmed = True
+            metrics.ALARMS.labels("fence_unconfirmed").inc()
+            log.alarm("a fence cannot be confirmed", call_id=effect.call_id, attempt=effect.attempt)
         await shared.clock.sleep(backoff_s)
         backoff_s = min(FENCE_BACKOFF_MAX_S, backoff_s * 2)
+
+
+async def hang_up_stray(shared: Shared, call_id: str, attempt: int) -> None:
+    """Hang up a leg that came into the room of an attempt that is over, where it is still there: the fence should hold."""
+    room = room_name(call_id, attempt)
+    if not any(leg.kind == "sip" for leg in await shared.telephony.legs(room) or ()):
+        return
+    _alarm_leg(call_id, attempt)
+    backoff_s = FENCE_APART_S
+    for _ in range(STRAY_TRIES_MAX):
+        if await shared.telephony.delete_room(room) != "failed":
+            return
+        await shared.clock.sleep(backoff_s)
+        backoff_s = min(FENCE_BACKOFF_MAX_S, backoff_s * 2)
+
+
+def _alarm_leg(call_id: str, attempt: int) -> None:
+    metrics.ALARMS.labels("leg_in_fenced_room").inc()
+    log.alarm("a leg came into a fenced room; it is hung up", call_id=call_id, attempt=attempt)

@@ -115,6 +115,8 @@ def page() -> str:
         "## What a failed dial means\n",
         "The first row that fits decides: by SIP status, then by LiveKit's code and phrase.\n",
         f"{sip_rows()}\n",
+        "`seen_unanswered` is no answer of the dial: where that reached nobody, the agent saw the phone ring to its end, and",
+        "nobody take it up. It is recorded as `no_answer`, in place of `dial_unknown`.\n",
         "## The gate before the one function that can ring a phone\n",
         "Asked in this order. A `stale` row is waited for until the `DialStarted` is 5 s old; `refused` withdraws the dial",
         "at once.\n",

@@ -58,6 +58,7 @@ from dialer.telephony import (
 )
 from runtime.clock import Clock
 from runtime.metrics import LIVEKIT_SECONDS
+from schemas.steps import Step
 from schemas.values import scrub
 
 ATTEMPT_HEADER: Final = "X-Dial-Attempt-Id"
@@ -83,11 +84,15 @@ T = TypeVar("T")
 class _Line:
     """One dial's way to LiveKit: whether its connection stands, and the limit that grows once it does."""
 
-    __slots__ = ("answer_timeout_s", "connected", "limit")
+    __slots__ = ("_clock", "answer_timeout_s", "connected", "limit")
 
-    def __init__(self, limit: asyncio.Timeout, answer_timeout_s: float) -> None:
-        self.limit, self.answer_timeout_s = limit, answer_timeout_s
+    def __init__(self, limit: asyncio.Timeout, answer_timeout_s: float, clock: Clock) -> None:
+        self.limit, self.answer_timeout_s, self._clock = limit, answer_timeout_s, clock
         self.connected = False
+
+    def sent(self) -> None:
+        """Pass the point behind which the request has left this process."""
+        self._clock.passing(Step.DIAL_SENT)
 
     def made(self) -> None:
         """Note that from here on the request may have left, and give the answer its time."""
@@ -103,11 +108,17 @@ async def _connection_made(_: aiohttp.ClientSession, __: SimpleNamespace, ___: o
     _LINE.get().made()
 
 
+async def _request_sent(_: aiohttp.ClientSession, __: SimpleNamespace, ___: object) -> None:
+    # aiohttp tells of a chunk before it writes it, in one go: the loop's next round is after that
+    asyncio.get_running_loop().call_soon(_LINE.get().sent)
+
+
 def _dial_session() -> aiohttp.ClientSession:
     """Return the session of dials: a new connection each, no queue for one, and word of when it stands."""
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(_connection_made)
     trace.on_connection_reuseconn.append(_connection_made)
+    trace.on_request_chunk_sent.append(_request_sent)
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     return aiohttp.ClientSession(connector=connector, trace_configs=[trace])
 
@@ -147,7 +158,7 @@ class LiveKitTelephony:
         sending = self._dials.create_sip_participant(participant, timeout=answer_timeout_s + CONNECT_TIMEOUT_S)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S) as limit:
-                line = _Line(limit, answer_timeout_s)
+                line = _Line(limit, answer_timeout_s, self._clock)
                 _LINE.set(line)
                 failure = await _attempted(sending)
         except TimeoutError:

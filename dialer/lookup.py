@@ -9,6 +9,8 @@ from dialer.callee.inputs import Verdict
 from dialer.callee.state import Call
 from dialer.campaigns import Definition, NotFound, Unreachable
 from dialer.prepare import open_variables, prepare
+from dialer.unsealing import broken
+from runtime.seal import SealBroken
 from schemas.outcomes import Refusal
 
 if TYPE_CHECKING:
@@ -26,7 +28,11 @@ async def look_up(ownership: Ownership, shared: Shared, callee_key: str, call: C
         found = await shared.campaigns.find(call.campaign_id)
         match found:
             case Definition():
-                verdict = _verdict(ownership, shared, callee_key, call, found)
+                try:
+                    verdict = _verdict(ownership, shared, callee_key, call, found)
+                except SealBroken:
+                    broken(call.call_id)
+                    return  # nothing is decided by what cannot be read: the call waits for its expiry, or for a repair
             case NotFound():
                 verdict = Refusal.UNKNOWN_CAMPAIGN
             case Unreachable():

@@ -13,7 +13,7 @@ Source: design §5.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,11 +21,13 @@ from typing import Final, Protocol
 
 from dialer.agents import Agents
 from dialer.callee import inputs as i
-from dialer.callee.owed import Adopt, Effect, deadline, outstanding, owed
+from dialer.callee.owed import Adopt, Effect, deadline, first_deadline, outstanding, owed
 from dialer.callee.state import Callee, Phase, first_sequence, is_forgettable
 from dialer.callee.step import step
 from dialer.campaigns import Campaigns
 from dialer.data_keys import DataKeys
+from dialer.floor import SLICE_S, Floor
+from dialer.inbox import Inbox
 from dialer.log import PartitionLog, Record, Restored
 from dialer.records import (
     RawRecord,
@@ -41,21 +43,19 @@ from dialer.records import (
 )
 from dialer.timers import Timers
 from dialer.traceparent import well_formed
-from dialer.translate import Forward, Given, Ignored, Renewed, Translator
+from dialer.translate import Forward, Given, Ignored, Joined, Renewed, Translator
 from dialer.wakeup import Wakeup
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.logs import Log
-from runtime.seal import MasterKey
+from runtime.seal import MasterKey, SealBroken
 from schemas import topics
 from schemas.observations import DialOutcome
 from schemas.steps import Step
 from schemas.values import Invalid, attempt_id, callee_of
 
-SLICE_S: Final = 0.005
-"""Work goes on for so long at most before other work gets a turn."""
-TURN_S: Final = 0.1
-"""A turn commits after so long by the clock, other owners' slices included; with stops waiting it ends at the next slice."""
+TURN_S: Final = 0.05
+"""A turn commits after so much work of its own; with something urgent waiting it ends at the next slice."""
 POSITIONS_IDLE_S: Final = 5.0
 """Positions alone (renewals, hints) are committed this late: nothing hangs on them."""
 FACTS_SIZE_MAX: Final = 256 * 1024
@@ -81,6 +81,10 @@ class Effects(Protocol):
         """Withdraw what has not been sent; outcomes of what was sent are still delivered."""
         ...
 
+    def leg_joined(self, callee_key: str, call_id: str, attempt: int) -> None:
+        """Hang up a leg that came into the room of an attempt that is over."""
+        ...
+
     def orphaned(self, call_id: str, outcome: DialOutcome) -> None:
         """Deliver an outcome that this ownership did not live to commit."""
         ...
@@ -98,6 +102,12 @@ class Parts:
     batch_max: int
     inbox_max: int
     effects: Callable[[Ownership], Effects]
+    floor: Floor = field(init=False)
+    """One for all ownerships of the process."""
+
+    def __post_init__(self) -> None:
+        """Make what is shared and chosen by nobody."""
+        object.__setattr__(self, "floor", Floor(self.clock))
 
 
 class PositionLost(Exception):
@@ -118,6 +128,8 @@ class _Turn:
     outcomes: list[str] = field(default_factory=list)
     stops: int = 0
     inputs: int = 0
+    urgent: bool = False
+    snapshots: dict[str, bytes] = field(default_factory=dict)
 
 
 class Ownership:
@@ -135,14 +147,13 @@ class Ownership:
         self._parked: set[str] = set()
         self._adopted: set[tuple[str, int]] = set()
         self._timers = Timers()
-        self._stops: deque[RawRecord] = deque()
+        self._inbox = Inbox(parts.inbox_max)
+        self._place = parts.floor.place()
         self._stops_open = 0
-        self._inputs: deque[tuple[str, i.AnyInput]] = deque()
-        self._records: deque[RawRecord] = deque()
         self._outcomes: dict[str, i.Dialled] = {}
         """Outcomes that were handed over and are not committed yet."""
         self._wakeup = Wakeup(parts.clock, f"deadline-{partition}")
-        self._floor = datetime.min.replace(tzinfo=UTC)
+        self._moment = datetime.min.replace(tzinfo=UTC)
         """The moment of the turn before: an owner's clock never goes backwards, whatever the wall clock does."""
         self._space = asyncio.Event()
         self._space.set()
@@ -154,7 +165,8 @@ class Ownership:
     def offer(self, callee_key: str, given: i.AnyInput) -> bool:
         """Hand an input over in process; False where this ownership is over."""
         if self.alive:
-            self._inputs.append((callee_key, given))
+            self._inbox.inputs.append((callee_key, given))
+            self._place.hurry()
             self._wakeup.wake()
         return self.alive
 
@@ -174,18 +186,26 @@ class Ownership:
 
     def offer_stops(self, records: Sequence[RawRecord]) -> None:
         """Hand over stops, in order."""
-        self._stops.extend(records)
+        self._inbox.stops.extend(records)
         self._stops_open += len(records)
+        self._place.hurry()
         self._wakeup.wake()
 
-    async def offer_records(self, records: Sequence[RawRecord]) -> None:
-        """Hand over records of commands and observations, waiting while too many wait already."""
-        while self.alive and len(self._records) >= self._parts.inbox_max:
+    def offer_records(self, records: Sequence[RawRecord]) -> list[str]:
+        """Hand over records of commands and observations; returns the topics that are full now: see `space`."""
+        if not self.alive:
+            return []
+        self._inbox.put(records)
+        if self._inbox.observations:
+            self._place.hurry()
+        self._wakeup.wake()
+        return self._inbox.full()
+
+    async def space(self, topic: str) -> None:
+        """Return when records of this topic may be handed over again, or this ownership is over."""
+        while self.alive and not self._inbox.has_space(topic):
             self._space.clear()
             await self._space.wait()
-        if self.alive:
-            self._records.extend(records)
-            self._wakeup.wake()
 
     def is_alive(self) -> bool:
         """Tell whether this ownership goes on."""
@@ -233,7 +253,7 @@ class Ownership:
                 wanted = outstanding(callee, now)
                 self._adopted |= {(e.call_id, e.attempt) for e in wanted if isinstance(e, Adopt)}
                 self._effects.align(callee, wanted, mono)
-                self._timers.set(callee_key, deadline(callee, now))
+                self._timers.set(callee_key, first_deadline(callee, now))
         self._wakeup.wake()
 
     def _find(self, callee_key: str, changed: dict[str, Callee]) -> Callee | None:
@@ -242,7 +262,7 @@ class Ownership:
         if isinstance(callee, Callee):
             return callee
         if callee is None:
-            return Callee(callee_key=callee_key, sequence=first_sequence(max(self._clock.now(), self._floor)))
+            return Callee(callee_key=callee_key, sequence=first_sequence(max(self._clock.now(), self._moment)))
         if callee_key in self._parked:
             return None
         try:
@@ -287,36 +307,50 @@ class Ownership:
         self._space.set()
 
     async def _wait(self) -> None:
-        if self._stops or self._inputs or self._records:
+        if not self._inbox.is_empty():
             await self._clock.sleep(0)
             return
         await self._wakeup.wait(self._timers.next_due())
 
     async def _turn(self) -> None:
-        turn = _Turn(now=max(self._clock.now(), self._floor), began=self._clock.monotonic())
-        slice_began = turn.began
-        while turn.inputs < self._parts.batch_max and self._take_one(turn):
-            turn.inputs += 1
-            mono = self._clock.monotonic()
-            if mono - slice_began > SLICE_S:
-                if mono - turn.began > TURN_S:
-                    break
-                await self._clock.sleep(0)
-                if not self.alive or (self._stops and turn.stops == 0):
-                    break
-                slice_began = self._clock.monotonic()
-        if len(self._records) < self._parts.inbox_max:
-            self._space.set()
-        self._floor = turn.now
-        self._clock.passing(Step.BATCH_DECIDED)
+        await self._place.take(urgent=self._inbox.is_urgent())
+        try:
+            turn = await self._decide()
+            self._clock.passing(Step.BATCH_DECIDED)
+            await self._encode(turn)
+        finally:
+            self._place.give()
         await self._commit(turn)
 
+    async def _decide(self) -> _Turn:
+        turn = _Turn(now=max(self._clock.now(), self._moment), began=self._clock.monotonic())
+        while turn.inputs < self._parts.batch_max and self._take_one(turn):
+            turn.inputs += 1
+            if self._place.slice_is_over():
+                if turn.urgent or self._place.worked_s > TURN_S:
+                    break
+                await self._place.rest()
+                if not self.alive or self._inbox.is_urgent():
+                    break
+        self._space.set()
+        self._moment = turn.now
+        return turn
+
+    async def _encode(self, turn: _Turn) -> None:
+        for callee_key, callee in turn.changed.items():
+            turn.snapshots[callee_key] = b"" if is_forgettable(callee, turn.now) else encode_snapshot(callee)
+            if self._place.slice_is_over():
+                await self._place.rest()
+
     def _take_one(self, turn: _Turn) -> bool:
-        if self._stops:
+        inbox = self._inbox
+        if inbox.stops:
+            turn.urgent = True
             turn.stops += 1
-            self._take_record(turn, self._stops.popleft())
-        elif self._inputs:
-            callee_key, given = self._inputs.popleft()
+            self._take_record(turn, inbox.stops.popleft())
+        elif inbox.inputs:
+            turn.urgent = True
+            callee_key, given = inbox.inputs.popleft()
             if isinstance(given, i.Dialled):
                 turn.outcomes.append(given.id)
             if not isinstance(given, i.SlotGranted) or self._effects.holds_slot(given.call_id):
@@ -324,9 +358,12 @@ class Ownership:
         elif due := self._timers.take_due(turn.now, 1):
             given = i.DeadlinePassed(id=f"deadline/{turn.now.isoformat()}", at=turn.now)
             self._take(turn, due[0], given, None, None)
-        elif self._records:
-            self._translator.read_ahead(self._records)
-            self._take_record(turn, self._records.popleft())
+        elif inbox.observations:
+            turn.urgent = True
+            self._take_record(turn, inbox.observations.popleft())
+        elif inbox.commands:
+            self._translator.read_ahead(inbox.commands)
+            self._take_record(turn, inbox.commands.popleft())
         else:
             return False
         return True
@@ -341,11 +378,18 @@ class Ownership:
         except Invalid as invalid:
             self._reject(turn, raw, invalid.field, invalid.rule)
             return
+        except SealBroken:
+            metrics.ALARMS.labels("seal_broken").inc()
+            log.alarm("a data key does not unwrap; the command is rejected", topic=raw.topic, offset=raw.offset)
+            self._reject(turn, raw, "to", "callee_parked")
+            return
         match read:
             case Given():
                 self._take(turn, read.callee_key, read.given, raw, well_formed(read.traceparent))
             case Renewed():
                 self._hear(turn, read.call_id, read.attempt, raw)
+            case Joined():
+                self._effects.leg_joined(callee_of(read.call_id), read.call_id, read.attempt)
             case Forward():
                 # a stop is written anew: what a foreign header says of it stays where it was
                 kept = raw.headers if read.topic == raw.topic else ()
@@ -362,8 +406,8 @@ class Ownership:
             if raw is not None:
                 self._reject(turn, raw, "callee_key", "callee_parked")
             return
-        if given.at < self._floor:
-            given = replace(given, at=self._floor)
+        if given.at < self._moment:
+            given = replace(given, at=self._moment)
         if isinstance(given, i.FactSeen) and raw is not None:
             self._hear(turn, given.call_id, given.attempt, raw)
         done = step(callee, given)
@@ -404,19 +448,12 @@ class Ownership:
         idle = turn.began - self._committed_at < POSITIONS_IDLE_S
         if not (turn.records or turn.changed) and (not turn.positions or (idle and not turn.stops)):
             self.positions |= turn.positions
-            self._after(turn, {})
+            await self._after(turn)
             return
-        snapshots: dict[str, bytes] = {}
-        slice_began = self._clock.monotonic()
-        for callee_key, callee in turn.changed.items():
-            snapshots[callee_key] = b"" if is_forgettable(callee, turn.now) else encode_snapshot(callee)
-            if self._clock.monotonic() - slice_began > SLICE_S:
-                await self._clock.sleep(0)
-                slice_began = self._clock.monotonic()
         topic = topics.CALLEES.name
         records = turn.records
         records += self.keys.records()
-        records += [Record(topic, self.partition, k.encode(), v or None) for k, v in snapshots.items()]
+        records += [Record(topic, self.partition, k.encode(), v or None) for k, v in turn.snapshots.items()]
         positions = self.positions | turn.positions
         records.append(offsets_record(self.partition, positions))
         await self._log.commit(records)
@@ -426,14 +463,14 @@ class Ownership:
         self.positions = positions
         self._committed_at = turn.began
         self.keys.committed()
-        self._after(turn, snapshots)
+        await self._after(turn)
 
-    def _after(self, turn: _Turn, snapshots: dict[str, bytes]) -> None:
-        """Make the turn current and bring the effects in line with it."""
+    async def _after(self, turn: _Turn) -> None:
+        """Make the turn current, at once; then bring the effects in line with it, in slices."""
         self._stops_open -= turn.stops
         for outcome in turn.outcomes:
             self._outcomes.pop(outcome, None)
-        for callee_key, snapshot in snapshots.items():
+        for callee_key, snapshot in turn.snapshots.items():
             callee = turn.changed[callee_key]
             if callee.calls:
                 self._callees[callee_key] = callee
@@ -441,13 +478,17 @@ class Ownership:
                 self._callees[callee_key] = snapshot
             else:
                 self._callees.pop(callee_key, None)
-        if not self.alive:
-            return
+        slice_began = self._clock.monotonic()
         for callee_key in turn.touched:
+            if not self.alive:
+                return
             now_known = turn.changed.get(callee_key) or self.committed(callee_key)
             if now_known is not None:
                 self._effects.align(now_known, self._wanted(now_known, turn.now), turn.began)
                 self._timers.set(callee_key, deadline(now_known, turn.now))
+            if self._clock.monotonic() - slice_began > SLICE_S:
+                await self._clock.sleep(0)
+                slice_began = self._clock.monotonic()
         self._clock.passing(Step.EFFECTS_STARTED)
 
     def _wanted(self, callee: Callee, now: datetime) -> frozenset[Effect]:

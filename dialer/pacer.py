@@ -4,7 +4,9 @@
 2. No more slots of a trunk are granted than its concurrency, and none over `rooms_max`; a slot lasts from before the
    room until its attempt is fenced. Only calls adopted at a take-over may go beyond; nothing is granted until below.
 3. Limits are floor(limit × partitions owned / all); a share of 0 grants nothing and is not ready.
-4. Who waits is served by priority (9 first), campaigns of a priority in turn, first come first served.
+4. Who waits is served by priority (9 first), campaigns of a priority in turn, first come first served. A campaign that
+   is held is granted no slot and keeps its places. Turns are granted all the same: a call that has its room already is
+   withdrawn at the gate, and gives room and slot back.
 
 A turn is granted only while sends of the last second and turns still out leave room, so a fresh turn can be spent
 whenever its 5 s allow. What waits is bounded by the calls of the partitions owned. Source: design §5 (pacing).
@@ -82,9 +84,16 @@ class Pacer:
     """Grants slots and turns through `granted(kind, key)`, which is called within the other methods and must not wait."""
 
     def __init__(
-        self, trunks: Iterable[Trunk], rooms_max: int, clock: Clock, granted: Granted, guard_s: float = GUARD_S
+        self,
+        trunks: Iterable[Trunk],
+        rooms_max: int,
+        clock: Clock,
+        granted: Granted,
+        guard_s: float = GUARD_S,
+        is_held: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._rounds: Iterator[int] = itertools.count()
+        self._is_held = is_held
         self._lines = {t.name: self._new(t.name, t.calls_per_s, t.concurrency_max) for t in trunks}
         self._lines_of: dict[str, _Line] = {}
         self._rooms_all, self._rooms_max, self._rooms = rooms_max, 0, 0
@@ -196,8 +205,12 @@ class Pacer:
         self._grant_slots()
         self._deliver()
 
+    def holding(self) -> tuple[str, ...]:
+        """Return the keys that hold a slot: every attempt of this process that may have a room."""
+        return tuple(key for line in self._lines.values() for key in line.held)
+
     def tick(self, now: float) -> float | None:
-        """Grant what time has brought, and return when to look again; None: not before something is asked."""
+        """Grant what time or the end of a hold has brought; return when to look again, None: when something is asked."""
         self._grant_slots()
         for line in self._lines.values():
             self._grant_turns(line, now)
@@ -235,7 +248,8 @@ class Pacer:
         return line
 
     def _new(self, name: str, calls_per_s_max: int, concurrency_max: int) -> _Line:
-        return _Line(name, calls_per_s_max, concurrency_max, Lanes(self._rounds), Lanes(self._rounds))
+        slots, turns = Lanes(self._rounds, self._is_held), Lanes(self._rounds)
+        return _Line(name, calls_per_s_max, concurrency_max, slots, turns)
 
     def _grant_slots(self) -> None:
         while self._rooms < self._rooms_max:

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from runtime.kafka import idempotent_producer
 from schemas.envelope import Envelope, encode, headers_of
-from schemas.topics import CAMPAIGNS, Topic
+from schemas.topics import CAMPAIGNS, CONTROL, Topic
 from schemas.values import partition_of
 
 SEND_TIMEOUT_S: Final = 10.0
@@ -58,3 +58,12 @@ class Requests:
                 await self._producer.send_and_wait(CAMPAIGNS.name, value=definition, key=campaign_hash.encode())
         except (KafkaError, TimeoutError) as error:
             raise NotAccepted(type(error).__name__) from None
+
+    async def send_control(self, key: bytes, value: bytes | None) -> int:
+        """Write one record to `dialer.control`, wait for the acknowledgement, return its offset. Raises: NotAccepted."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                sent = await self._producer.send_and_wait(CONTROL.name, value, key=key, partition=0)
+        except (KafkaError, TimeoutError) as error:
+            raise NotAccepted(type(error).__name__) from None
+        return int(sent.offset)

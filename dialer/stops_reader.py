@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from dialer.read_to_end import ReadToEnd
 from dialer.records import RawRecord
@@ -31,6 +31,8 @@ RECORDS_MAX: Final = 500
 OPEN_MAX: Final = 5_000
 """Records handed over and not folded yet, beyond which a partition waits."""
 OPEN_WAIT_S: Final = 0.01
+AGAIN_AFTER_S: Final = 1.0
+"""A read that failed is tried again after so long; the partition dials nobody meanwhile."""
 
 Deliver = Callable[[Sequence[RawRecord]], None]
 """Takes a partition's next records, in order."""
@@ -152,13 +154,16 @@ class StopsReader:
             reading.waiting = True
             try:
                 fetched = await consumer.getmany(reading.tp, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
-            except KafkaError as error:  # e.g. the log's start passed the position: nothing is known from now on
+            except KafkaError as error:
                 ALARMS.labels("stops_unreadable").inc()
                 _log.alarm("stops cannot be read", partition=reading.tp.partition, error=type(error).__name__)
-                reading.failed = True
+                reading.waiting, reading.failed = False, True
                 reading.evidence.forget()
-                return
-            reading.waiting = False
+                if isinstance(error, OffsetOutOfRangeError):
+                    return  # never again: the log may grow over the position, and what was stopped there stay unknown
+                await self._clock.sleep(AGAIN_AFTER_S)
+                continue
+            reading.waiting = reading.failed = False
             records = fetched.get(reading.tp, ())
             if records:
                 reading.position = records[-1].offset + 1

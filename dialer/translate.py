@@ -25,7 +25,7 @@ from schemas import topics
 from schemas.codec import OBSERVED, Unknown, decode_payload
 from schemas.envelope import FIRST_TIME, FORWARDED, Envelope, encode, header
 from schemas.facts import AgentReady, Fact, FactBody
-from schemas.observations import DialOutcome, ParticipantLeft, RoomFinished
+from schemas.observations import DialOutcome, ParticipantJoined, ParticipantLeft, RoomFinished
 from schemas.values import (
     Invalid,
     call_id,
@@ -67,13 +67,21 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """LiveKit's word that a callee's leg came into an attempt's room: for the effects, not for the core."""
+
+    call_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """A record that means nothing to this version."""
 
     why: str
 
 
-Translated = Given | Forward | Renewed | Ignored
+Translated = Given | Forward | Renewed | Joined | Ignored
 
 
 class Translator:
@@ -198,6 +206,8 @@ def _observed(payload: object, envelope: Envelope, now: datetime) -> Translated 
     if isinstance(payload, DialOutcome):
         dialled = i.Dialled(id=envelope.id, at=now, call_id=call, attempt=payload.attempt, outcome=payload)
         return Given(callee, dialled, envelope.traceparent)
+    if isinstance(payload, ParticipantJoined) and payload.kind == "sip":
+        return Joined(call, payload.attempt)
     if isinstance(payload, RoomFinished) or (isinstance(payload, ParticipantLeft) and payload.kind == "sip"):
         gone = i.LegGone(id=envelope.id, at=now, call_id=call, attempt=payload.attempt)
         return Given(callee, gone, envelope.traceparent)

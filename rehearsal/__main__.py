@@ -12,7 +12,10 @@ from typing import Final
 
 from rehearsal import prerequisites
 from rehearsal.demo import Options, demo
+from rehearsal.prove import Options as ProveOptions
+from rehearsal.prove import prove
 from rehearsal.provision import ProvisionFailed, Provisions, provision
+from rehearsal.rolling import rolling
 from rehearsal.up import down, status, stay, up
 
 HELP: Final = """\
@@ -23,6 +26,7 @@ that stand in for the world outside. Nobody is rung; everything else is real, th
   python -m rehearsal provision    fetch and build Kafka and livekit-server, once
   python -m rehearsal demo         run a campaign of some 30 calls from nothing, and hold the accounts (2 minutes)
   python -m rehearsal demo-kill    the same, the dialer killed by SIGKILL three times amid live calls
+  python -m rehearsal prove        never twice, never lost: hundreds of calls without media, every process killed amid them
   python -m rehearsal up           start a network that stays, and print its addresses and a first command
   python -m rehearsal status       is it up, and where
   python -m rehearsal down         stop it; its data is kept
@@ -40,6 +44,8 @@ exit codes: 0 all well, 1 something did not hold or did not start (a line each s
 DEMO_TIMEOUT_S: Final = 240.0
 KILL_TIMEOUT_S: Final = 420.0
 INTERRUPTED: Final = 130
+KILLS_PER_1000: Final = 32
+PAUSES_PER_1000: Final = 6
 
 
 def _say(line: str) -> None:
@@ -81,6 +87,22 @@ def _demo(asked: argparse.Namespace) -> int:
     return asyncio.run(demo(options, found))
 
 
+def _prove(asked: argparse.Namespace) -> int:
+    found = _provisioned()
+    if isinstance(found, int):
+        return found
+    if asked.rolling:
+        return asyncio.run(rolling(asked.run_dir, asked.rolling, found))
+    options = ProveOptions(
+        run_dir=asked.run_dir,
+        calls=asked.calls,
+        kills=asked.kills if asked.kills is not None else asked.calls * KILLS_PER_1000 // 1000,
+        pauses=asked.pauses if asked.pauses is not None else asked.calls * PAUSES_PER_1000 // 1000,
+        seed=asked.seed,
+    )
+    return asyncio.run(prove(options, found))
+
+
 def _up(asked: argparse.Namespace) -> int:
     found = _provisioned()
     return found if isinstance(found, int) else up(asked.run_dir, found, _say)
@@ -120,6 +142,14 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--began-at", type=float, default=time.time(), help="when it began (Unix time; `make` gives it)"
         )
+    one = add("prove", _prove, "Kill and pause real processes amid calls, and hold the accounts of it.", "run/prove")
+    one.add_argument("--calls", type=int, default=500, help="calls in all (default 500)")
+    one.add_argument("--kills", type=int, help=f"SIGKILLs (default {KILLS_PER_1000} for each 1000 calls)")
+    one.add_argument("--pauses", type=int, help=f"SIGSTOPs (default {PAUSES_PER_1000} for each 1000 calls)")
+    one.add_argument(
+        "--rolling", type=int, metavar="N", help="instead: restart the dialers in turn while N phones ring"
+    )
+    one.add_argument("--seed", type=int, default=1, help="what is struck in which order (default 1)")
     add("up", _up, "Start a network that stays; does nothing when it is up.", "run/up")
     add("down", lambda asked: down(asked.run_dir), "Stop it; its data is kept.", "run/up")
     add("status", lambda asked: status(asked.run_dir), "Say whether it is up, and where.", "run/up")

@@ -120,6 +120,11 @@ def attempts_sent(b: Books) -> set[str]:
     return started - withdrawn - unsent
 
 
+def unknown_of(b: Books) -> frozenset[str]:
+    """Return the calls of which nobody can tell whether a dial rang."""
+    return frozenset(call for call, _ in b.all_of("dial_unknown"))
+
+
 def _attempt(call_id: str, event: Logged) -> str:
     return f"{call_id}-{event.data['attempt']}"
 

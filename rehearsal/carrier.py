@@ -25,9 +25,10 @@ from aiohttp import web
 from livekit import api
 from livekit.protocol import sip
 
-from rehearsal import faults, serving, twirp
-from rehearsal.personas import masked, persona_of, refusal_of
+from rehearsal import faults, phone, serving, twirp
+from rehearsal.personas import Persona, masked, persona_of, refusal_of
 from rehearsal.phone import Exchange, JoinRefusedError, Leg, Order
+from rehearsal.signalled_leg import SignalledLeg
 from rehearsal.sip_outcomes import OUTCOMES, SipOutcome
 from rehearsal.trunks import Trunks
 from rehearsal.twirp import TwirpError
@@ -46,13 +47,16 @@ _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding",
 class Carrier:
     """The legs, the trunks and the HTTP routes; everything a test needs to run one in process."""
 
-    def __init__(self, exchange: Exchange, script: faults.Script, media_timeout_s: float = 30.0) -> None:
-        self._exchange, self._media_timeout_s = exchange, media_timeout_s
+    def __init__(
+        self, exchange: Exchange, script: faults.Script, media_timeout_s: float = 30.0, *, signalling: bool = False
+    ) -> None:
+        self._exchange, self._media_timeout_s, self._signalling = exchange, media_timeout_s, signalling
         self._verifier = api.TokenVerifier(exchange.api_key, exchange.api_secret)
         self._trunks = Trunks(exchange.directory / "trunks.json")
         self._dialed = Counter(dial.number for dial in dials_of(exchange.directory / "witness.jsonl"))
         self._legs: dict[str, tuple[Leg, asyncio.Task[None]]] = {}
         self._behind: aiohttp.ClientSession | None = None
+        self._signals: aiohttp.ClientSession | None = None
         self._script = script
         self._methods: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {
             "CreateSIPParticipant": self._create_participant,
@@ -77,6 +81,7 @@ class Carrier:
 
     async def _start(self, _: web.Application) -> None:
         self._behind = aiohttp.ClientSession(auto_decompress=False)
+        self._signals = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
     async def _stop(self, _: web.Application) -> None:
         """Hang up every phone (witnessed as `shutdown`), then let go of livekit-server."""
@@ -85,8 +90,9 @@ class Carrier:
             leg.hang_up(EndedBy.SHUTDOWN)
         if tasks:
             await asyncio.wait(tasks, timeout=SHUTDOWN_S)
-        if self._behind is not None:
-            await self._behind.close()
+        for session in (self._behind, self._signals):
+            if session is not None:
+                await session.close()
 
     async def _sip(self, request: web.Request) -> web.Response:
         name = request.match_info["method"]
@@ -113,7 +119,7 @@ class Carrier:
             raise TwirpError("unavailable", "no response from servers")
         persona = persona_of(order.number)
         refusal = refusal_of(persona, self._dialed[order.number])
-        leg = Leg(order, persona, refusal, self._exchange)
+        leg = self._leg(order, persona, refusal)
         try:
             await leg.join()
         except JoinRefusedError:
@@ -132,6 +138,12 @@ class Carrier:
             if outcome is not None:
                 return _failed(outcome)
         return twirp.answer(request, info)
+
+    def _leg(self, order: Order, persona: Persona, refusal: SipOutcome | None) -> Leg:
+        if not self._signalling:
+            return Leg(order, persona, refusal, self._exchange)
+        assert self._signals is not None  # set at start-up
+        return SignalledLeg(order, persona, refusal, self._exchange, self._signals)
 
     def _launch(self, leg: Leg) -> None:
         task = asyncio.create_task(leg.run(), name=leg.order.dial_id)
@@ -272,6 +284,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dir", type=Path, required=True, help="where the witness, the trunks and recordings are kept")
     parser.add_argument("--faults", type=Path, help="a script of faults (see rehearsal/faults.py)")
     parser.add_argument("--media-timeout-s", type=float, default=30.0, help="silent line until a drop (default 30)")
+    parser.add_argument("--signalling", action="store_true", help="phones without media: hundreds of calls at once")
     return parser.parse_args(argv)
 
 
@@ -282,11 +295,13 @@ def main(argv: list[str] | None = None) -> None:
     key, secret = os.environ.get("LIVEKIT_API_KEY"), os.environ.get("LIVEKIT_API_SECRET")
     if not key or not secret:
         raise SystemExit("set LIVEKIT_API_KEY and LIVEKIT_API_SECRET to the keys of the livekit-server")
+    phone.warm_up()
     with Witness(asked.dir / "witness.jsonl") as witness:
         exchange = Exchange(
             livekit_url=asked.livekit_url, api_key=key, api_secret=secret, witness=witness, directory=asked.dir
         )
-        carrier = Carrier(exchange, faults.script_from(asked.faults), asked.media_timeout_s)
+        script = faults.script_from(asked.faults)
+        carrier = Carrier(exchange, script, asked.media_timeout_s, signalling=asked.signalling)
         serving.run(carrier.app(), asked.port, "carrier")
 
 

@@ -23,7 +23,7 @@ from rehearsal import network as networks
 from rehearsal.accounts import TERMINAL, Accounts, settle
 from rehearsal.board import Board
 from rehearsal.drive import Drive
-from rehearsal.killing import kill_dialer
+from rehearsal.killing import kill_amid_calls
 from rehearsal.network import Network
 from rehearsal.process_spec import NotReady
 from rehearsal.producer import Kind, Pipeline, sent_of
@@ -91,7 +91,7 @@ async def _campaign(options: Options, network: Network, supervisor: Supervisor, 
         showing = asyncio.create_task(_tick(board))
         working: list[asyncio.Task[list[str]]] = [asyncio.create_task(drive.send_all())]
         if options.kills:
-            working.append(asyncio.create_task(kill_dialer(network, supervisor, drive, board.say, options.kills)))
+            working.append(asyncio.create_task(kill_amid_calls(network, supervisor, drive, board.say, options.kills)))
         try:
             findings = await _await_ends(drive, working, options.timeout_s)
             await _settled(drive)

@@ -9,14 +9,16 @@ import re
 import time
 import wave
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from livekit import rtc
 
+from rehearsal import marks, reception
 from rehearsal.espeak import Samples
+from rehearsal.reception import Reception
 
 SAMPLE_RATE: Final = 16_000
 RECORDING_MAX_S: Final = 120
@@ -35,7 +37,12 @@ class Ear:
         self._samples = np.zeros(_GROWTH_S * SAMPLE_RATE, dtype=np.int16)
         self._length = 0
         self._listening: set[asyncio.Task[None]] = set()
+        self._watching: set[asyncio.Task[None]] = set()
+        self.reception: Reception = {}
+        """What the receiver said last of the track it was last asked about."""
         self.first_sound = asyncio.Event()
+        self.first_mark = asyncio.Event()
+        """Somebody began an utterance (or ended one) and its mark was heard whole."""
 
     def listen(self, participant: rtc.Participant, source: rtc.TrackSource.ValueType) -> None:
         """Record what a participant sends from one source, from its subscription on, until it ends or `close`.
@@ -54,8 +61,17 @@ class Ear:
         self._listening.add(task)
         task.add_done_callback(self._listening.discard)
 
+    def watch(self, track: rtc.Track) -> None:
+        """Keep what the receiver of a subscribed track says of it."""
+
+        def told(figures: Reception) -> None:
+            self.reception = figures
+
+        self._watching.add(asyncio.create_task(reception.watch(track, told)))
+
     async def _record(self, stream: rtc.AudioStream) -> None:
         position: int | None = None
+        decoder = marks.Decoder(SAMPLE_RATE)
         try:
             async for event in stream:
                 samples = np.frombuffer(event.frame.data, dtype=np.int16)
@@ -64,6 +80,8 @@ class Ear:
                     position = max(0, round(since_answer_s * SAMPLE_RATE) - len(samples))
                 if not self.first_sound.is_set():
                     self._look_for_sound(samples, since_answer_s)
+                if not self.first_mark.is_set() and decoder.feed(samples):
+                    self.first_mark.set()
                 self._mix(samples, position)
                 position += len(samples)
         finally:
@@ -96,6 +114,9 @@ class Ear:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)  # a track that is gone has no figures any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +127,7 @@ class HeardCall:
     dial_id: str
     answer_to_audio_ms: float | None
     samples: Samples
+    reception: Reception = field(default_factory=dict)
 
 
 def _stem(attempt_id: str) -> str:
@@ -113,23 +135,24 @@ def _stem(attempt_id: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", attempt_id) or "unnamed"
 
 
-def save(directory: Path, attempt_id: str, dial_id: str, answer_to_audio_ms: float | None, samples: Samples) -> None:
+def save(directory: Path, heard: HeardCall) -> None:
     """Write `<directory>/heard/<attempt id>.json` and `.wav` (16 kHz mono); a second leg of an attempt gets `+<dial id>`."""
     folder = directory / "heard"
     folder.mkdir(parents=True, exist_ok=True)
-    stem = _stem(attempt_id)
+    stem = _stem(heard.attempt_id)
     if (folder / f"{stem}.json").exists():
-        stem = f"{stem}+{_stem(dial_id)}"
+        stem = f"{stem}+{_stem(heard.dial_id)}"
     with wave.open(str(folder / f"{stem}.wav"), "wb") as recording:
         recording.setnchannels(1)
         recording.setsampwidth(2)
         recording.setframerate(SAMPLE_RATE)
-        recording.writeframes(samples.tobytes())
+        recording.writeframes(heard.samples.tobytes())
     about = {
-        "attempt_id": attempt_id,
-        "dial_id": dial_id,
-        "answer_to_audio_ms": answer_to_audio_ms,
-        "seconds": len(samples) / SAMPLE_RATE,
+        "attempt_id": heard.attempt_id,
+        "dial_id": heard.dial_id,
+        "answer_to_audio_ms": heard.answer_to_audio_ms,
+        "seconds": len(heard.samples) / SAMPLE_RATE,
+        "reception": heard.reception,
         "wav": f"{stem}.wav",
     }
     unfinished = folder / f"{stem}.json.part"
@@ -151,4 +174,5 @@ def heard_of(directory: Path, attempt_id: str) -> HeardCall | None:
         dial_id=about["dial_id"],
         answer_to_audio_ms=about["answer_to_audio_ms"],
         samples=samples,
+        reception=about["reception"],
     )

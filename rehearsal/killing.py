@@ -1,4 +1,4 @@
-"""Kills the dialer where it hurts: by SIGKILL, while at least three calls are dialing, ringing or talking."""
+"""Kills a process where it hurts: by SIGKILL, while at least three calls are dialing, ringing or talking."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _REQUEST_TIMEOUT_S: Final = 2.0
 _LIVE: Final = frozenset({"dialing", "ringing", "active"})
 
 
-async def kill_dialer(
-    network: Network, supervisor: Supervisor, drive: Drive, say: Callable[[str], None], kills: int
+async def kill_amid_calls(
+    network: Network, supervisor: Supervisor, drive: Drive, say: Callable[[str], None], kills: int, name: str = "dialer"
 ) -> list[str]:
     """Kill it so often, each time amid live calls and after it has dialed again; return what could not be done."""
     dials_before = 0
@@ -32,14 +32,14 @@ async def kill_dialer(
             return [
                 f"kill {number} was not done: {live} calls were live, {LIVE_MIN} are asked for; make the run larger"
             ]
-        pid = supervisor.kill("dialer")
+        pid = supervisor.kill(name)
         after = await _live(network)
-        say(f"kill {number} of {kills}: dialer (pid {pid}) killed with {live} calls live, {after} right after")
+        say(f"kill {number} of {kills}: {name} (pid {pid}) killed with {live} calls live, {after} right after")
         dials_before = len(drive.dials())
         try:
-            await supervisor.wait_ready("dialer", not_pid=pid, timeout_s=RESTART_TIMEOUT_S)
+            await supervisor.wait_ready(name, not_pid=pid, timeout_s=RESTART_TIMEOUT_S)
         except TimeoutError:
-            return [f"the dialer was not ready {RESTART_TIMEOUT_S:g} s after kill {number}; see logs/dialer.log"]
+            return [f"{name} was not ready {RESTART_TIMEOUT_S:g} s after kill {number}; see logs/{name}.log"]
     return []
 
 

@@ -16,7 +16,7 @@ import yaml
 from livekit import api
 
 from rehearsal.ports import LOOPBACK
-from rehearsal.process_spec import ProcessSpec
+from rehearsal.process_spec import RELAY, ProcessSpec
 
 NAME: Final = "livekit"
 READY_TIMEOUT_S: Final = 30.0
@@ -112,6 +112,7 @@ def server_spec(server: LiveKitServer) -> ProcessSpec:
         ready=ready,
         ready_timeout_s=READY_TIMEOUT_S,
         stop_timeout_s=STOP_TIMEOUT_S,
+        niceness=RELAY,
     )
 
 

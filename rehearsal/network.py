@@ -19,7 +19,7 @@ from rehearsal import kafka, livekit_server
 from rehearsal.kafka import Broker
 from rehearsal.livekit_server import LiveKitServer
 from rehearsal.ports import LOOPBACK
-from rehearsal.process_spec import NotReady, Predicate, ProcessSpec, log_tail
+from rehearsal.process_spec import BACKGROUND, REAL_TIME, NotReady, Predicate, ProcessSpec, log_tail
 from rehearsal.provision import Provisions
 from rehearsal.run_env import (
     PORTS_VARIABLE,
@@ -141,9 +141,23 @@ def stand_ins(network: Network) -> list[ProcessSpec]:
     carrier, speech = str(network.ports.carrier), str(network.ports.speech)
     rooms = ("--livekit-url", network.env["LIVEKIT_URL"], "--dir", str(network.carrier_dir))
     return [
-        _python(network, "carrier", ["rehearsal.carrier", "--port", carrier, *rooms], _page(carrier, _HEALTH)),
+        _python(
+            network,
+            "carrier",
+            ["rehearsal.carrier", "--port", carrier, *rooms],
+            _page(carrier, _HEALTH),
+            niceness=REAL_TIME,
+        ),
         _python(network, "speech", ["rehearsal.speech", "--port", speech], _page(speech, _HEALTH)),
     ]
+
+
+def real_time_spec(network: Network) -> ProcessSpec:
+    """Return the process that has sound scheduled in real time; where it may not, it says so and ends."""
+    script = str(Path(__file__).resolve().parent / "real_time.py")
+    return ProcessSpec(
+        name="real_time", argv=[sys.executable, "-I", "-S", script, str(network.run_dir)], cwd=ROOT, restart=False
+    )
 
 
 def agent_spec(network: Network) -> ProcessSpec:
@@ -154,14 +168,14 @@ def agent_spec(network: Network) -> ProcessSpec:
         log = log_tail(network.run_dir / "logs" / "agent.log", _LOG_LINES)
         return _REGISTERED in log[max(0, log.rfind(_STARTING)) :]
 
-    return _python(network, "agent", ["agent"], registered)
+    return _python(network, "agent", ["agent"], registered, niceness=REAL_TIME)
 
 
 def dialer_specs(network: Network) -> list[ProcessSpec]:
     """Return the write side and the read side."""
     projections, dialer = str(network.ports.projections), str(network.ports.dialer)
     return [
-        _python(network, "projections", ["projections"], _page(projections, "/ready")),
+        _python(network, "projections", ["projections"], _page(projections, "/ready"), niceness=BACKGROUND),
         _python(network, "dialer", ["dialer", "serve"], _page(dialer, "/ready"), stop_timeout_s=_DRAIN_TIMEOUT_S),
     ]
 
@@ -194,15 +208,15 @@ async def start(network: Network, supervisor: Supervisor) -> None:
     Raises: NotReady with the log's tail; kafka.FormatFailed.
     """
     livekit_server.prepare(network.livekit)
-    await supervisor.start([livekit_server.server_spec(network.livekit)])
-    await _together([_start_dialer(network, supervisor), *(supervisor.start([spec]) for spec in stand_ins(network))])
+    await supervisor.start([livekit_server.server_spec(network.livekit), real_time_spec(network)])
+    await together([_start_dialer(network, supervisor), *(supervisor.start([spec]) for spec in stand_ins(network))])
 
 
 async def _start_dialer(network: Network, supervisor: Supervisor) -> None:
     """Start the broker; then the agents, and beside them topics, write side and read side."""
     await kafka.prepare(network.broker)
     await supervisor.start([kafka.broker_spec(network.broker)])
-    await _together([supervisor.start([agent_spec(network)]), _start_sides(network, supervisor)])
+    await together([supervisor.start([agent_spec(network)]), _start_sides(network, supervisor)])
 
 
 async def _start_sides(network: Network, supervisor: Supervisor) -> None:
@@ -212,10 +226,10 @@ async def _start_sides(network: Network, supervisor: Supervisor) -> None:
     if code != 0:
         log = supervisor.log_path(topics.name)
         raise NotReady(f"`dialer topics` ended with {code}; the end of {log}:\n{log_tail(log)}")
-    await _together([supervisor.start([spec]) for spec in dialer_specs(network)])
+    await together([supervisor.start([spec]) for spec in dialer_specs(network)])
 
 
-async def _together(starts: Iterable[Coroutine[None, None, None]]) -> None:
+async def together(starts: Iterable[Coroutine[None, None, None]]) -> None:
     """Wait for all; the first failure ends the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:

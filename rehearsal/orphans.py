@@ -1,11 +1,12 @@
 """No process outlives its supervisor, however that one dies. A script of its own: standard library only, no imports of ours.
 
-`orphans.py exec PARENT -- ARGV…` becomes ARGV, with the kernel asked to kill it when its parent dies (PR_SET_PDEATHSIG:
-it is tied to the parent's *thread*, and says nothing to grandchildren). `orphans.py watch` therefore reads `+PGID` and
+`orphans.py exec PARENT NICENESS -- ARGV…` becomes ARGV, with the kernel asked to kill it when its parent dies
+(PR_SET_PDEATHSIG: it is tied to the parent's *thread*, and says nothing to grandchildren) and to serve it before others,
+or after them. `orphans.py watch` therefore reads `+PGID` and
 `-PGID` lines from its standard input, a pipe whose other end only the supervisor holds, and at the end of that pipe
 kills every process group that was not taken back. Doing it after the fork, in a program of its own, keeps Python code
 out of the child of a process with threads (`preexec_fn`).
-Source: prctl(2); signal(7).
+Source: prctl(2); signal(7); sched(7), "The autogroup feature".
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ _PR_SET_PDEATHSIG = 1
 _NOT_FOUND = 127
 
 
-def exec_argv(parent: int, argv: list[str]) -> list[str]:
-    """Return the command line that runs `argv` so that it dies with `parent`."""
-    return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), "exec", str(parent), "--", *argv]
+def exec_argv(parent: int, niceness: int, argv: list[str]) -> list[str]:
+    """Return the command line that runs `argv` at a niceness (nice(1)), so that it dies with `parent`."""
+    this = str(Path(__file__).resolve())
+    return [sys.executable, "-I", "-S", this, "exec", str(parent), str(niceness), "--", *argv]
 
 
 def watch_argv() -> list[str]:
@@ -36,6 +38,15 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before we asked
         sys.exit(1)
+
+
+def _be_nice(niceness: int) -> None:
+    """Set our niceness, and that of our session: with autogroups a nice value counts within one session only."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        Path("/proc/self/autogroup").write_text(str(niceness))
+    except OSError:  # we may not (below 0 is for the privileged), or there is no such feature: all are served alike
+        return
 
 
 def _become(argv: list[str]) -> None:
@@ -66,6 +77,7 @@ def _watch() -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "exec":
         _die_with(int(sys.argv[2]))
-        _become(sys.argv[4:])
+        _be_nice(int(sys.argv[3]))
+        _become(sys.argv[5:])
     else:
         _watch()

@@ -18,7 +18,7 @@ class Persona:
     `rings_for_s`: from 180 Ringing to the final response. `refusal`: a final response that is not an answer, at once or
     (`refuses_ringing`) after it rang; with `answers` False and no refusal it rings until the caller gives up.
     `dials_refused_max`: only so many dials of one number are refused, those after it are answered (None: all of them).
-    `hangs_up_after_s`: after the first sound from the far end. `sends_audio`: False = not one RTP packet.
+    `hangs_up_after_s`: after the mark that the far end's words begin with was heard (or, without one, 2 s of sound). `sends_audio`: False = not one RTP packet.
     """
 
     name: str
@@ -50,7 +50,7 @@ PERSONAS: Final = (
         refusal=OUTCOMES["cps_limit_exceeded"],
         dials_refused_max=1,  # the second dial of a number is answered
     ),
-    Persona(name="hangs_up_early", endings=range(80, 90), rings_for_s=1.5, answers=True, hangs_up_after_s=1.0),
+    Persona(name="hangs_up_early", endings=range(80, 90), rings_for_s=1.5, answers=True, hangs_up_after_s=0.5),
     Persona(name="never_sends_audio", endings=range(90, 100), rings_for_s=1.5, answers=True, sends_audio=False),
 )
 """The whole table; the ranges cover 00 to 99 once (a test holds it)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -19,16 +20,20 @@ from typing import Any, Final
 from livekit import api, rtc
 
 from rehearsal import ear, voice
-from rehearsal.ear import Ear
+from rehearsal.ear import Ear, HeardCall
 from rehearsal.personas import Persona
 from rehearsal.sip_outcomes import OUTCOMES, SipOutcome
 from rehearsal.witness import EndedBy, Seen, Witness
 
 JOIN_TIMEOUT_S: Final = 10.0
+SOUND_FIRST: Final = 5
+"""How much nicer Python is than libwebrtc's threads beside it."""
 POST_DIAL_DELAY_S: Final = 0.1  # INVITE to the first response
 LEAVE_TIMEOUT_S: Final = 5.0
+PATIENCE_S: Final = 2.0
+"""Who hangs up early listens so long for the first mark of what it hears; sound without one is hung up on, too."""
 
-_ROOM_ENDS: Final = {
+_ROOM_ENDS: Final[dict[int, tuple[EndedBy, EndedBy]]] = {
     rtc.DisconnectReason.DUPLICATE_IDENTITY: (EndedBy.DUPLICATE_IDENTITY, EndedBy.DUPLICATE_IDENTITY),
     rtc.DisconnectReason.ROOM_DELETED: (EndedBy.CANCELLED, EndedBy.CALLER_BYE),
     rtc.DisconnectReason.ROOM_CLOSED: (EndedBy.CANCELLED, EndedBy.CALLER_BYE),
@@ -65,6 +70,12 @@ class Exchange:
     directory: Path
 
 
+def warm_up() -> None:
+    """Start the native runtime before the first call, and let its threads go before ours: sound has deadlines."""
+    rtc.AudioResampler(voice.SAMPLE_RATE, ear.SAMPLE_RATE)
+    os.nice(SOUND_FIRST)  # on Linux of this thread alone, and of those it starts from now on
+
+
 class JoinRefusedError(Exception):
     """The room could not be joined: nothing was dialed."""
 
@@ -91,6 +102,22 @@ class Leg:
 
     async def join(self) -> None:
         """Join the room and publish the phone's track. Raises: JoinRefusedError when there is no such room."""
+        self._room.on("disconnected", self._on_disconnected)
+        self._room.on("track_published", self._on_track_published)
+        self._room.on("track_subscribed", self._on_track_subscribed)
+        options = rtc.RoomOptions(auto_subscribe=False, connect_timeout=JOIN_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT_S):
+                await self._room.connect(self._exchange.livekit_url, self._token(), options)
+        except (rtc.ConnectError, TimeoutError) as error:
+            raise JoinRefusedError from error
+        # No queue: a silent phone then costs no timer (half of what a live one costs); a speaker keeps the pace himself.
+        self._source = rtc.AudioSource(voice.SAMPLE_RATE, 1, queue_size_ms=0)
+        track = rtc.LocalAudioTrack.create_audio_track("phone", self._source)
+        publish = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=True, red=False)
+        await self._room.local_participant.publish_track(track, publish)
+
+    def _token(self) -> str:
         order = self.order
         token = (
             api.AccessToken(self._exchange.api_key, self._exchange.api_secret)
@@ -101,19 +128,7 @@ class Leg:
             .with_attributes({**order.attributes, "sip.callStatus": self.status})
             .with_grants(api.VideoGrants(room_join=True, room=order.room, can_update_own_metadata=True))
         )
-        self._room.on("disconnected", self._on_disconnected)
-        self._room.on("track_published", self._on_track_published)
-        options = rtc.RoomOptions(auto_subscribe=False, connect_timeout=JOIN_TIMEOUT_S)
-        try:
-            async with asyncio.timeout(JOIN_TIMEOUT_S):
-                await self._room.connect(self._exchange.livekit_url, token.to_jwt(), options)
-        except (rtc.ConnectError, TimeoutError) as error:
-            raise JoinRefusedError from error
-        # No queue: a silent phone then costs no timer (half of what a live one costs); a speaker keeps the pace himself.
-        self._source = rtc.AudioSource(voice.SAMPLE_RATE, 1, queue_size_ms=0)
-        track = rtc.LocalAudioTrack.create_audio_track("phone", self._source)
-        publish = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=True, red=False)
-        await self._room.local_participant.publish_track(track, publish)
+        return str(token.to_jwt())
 
     async def run(self) -> None:
         """Dial, talk and hang up; never raises for what LiveKit or a caller does."""
@@ -208,6 +223,9 @@ class Leg:
 
         async def had_enough(seconds: float) -> EndedBy:
             await ear_.first_sound.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await ear_.first_mark.wait()
             return await after(seconds, EndedBy.CALLEE_BYE)
 
         endings = [gone(), after(self.order.max_call_duration_s, EndedBy.MAX_DURATION)]
@@ -238,9 +256,16 @@ class Leg:
         if self.status == "active":
             self._subscribe(publication, who)
 
+    def _on_track_subscribed(self, track: rtc.Track, *_: object) -> None:
+        if self._ear is not None:
+            self._ear.watch(track)
+
     def _on_disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
+        self._ended_by_room(reason, answered=self._ear is not None)
+
+    def _ended_by_room(self, reason: int, *, answered: bool) -> None:
         before, after = _ROOM_ENDS.get(reason, (EndedBy.ROOM_LOST, EndedBy.ROOM_LOST))
-        self.hang_up(before if self._ear is None else after)
+        self.hang_up(after if answered else before)
 
     async def _set_status(self, status: str) -> None:
         self.status = status
@@ -255,26 +280,25 @@ class Leg:
         self.status = "hangup"
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                await self._room.disconnect(reason=_reason(ended_by, refusal))
+                await self._room.disconnect(reason=leave_reason(ended_by, refusal))
         if self._source is not None:
             await self._source.aclose()
         if self._ear is not None:
             await self._ear.close()
-            order = self.order
-            told = (
-                self._exchange.directory,
-                order.attempt_id,
-                order.dial_id,
-                self._answer_to_audio_ms,
-                self._ear.heard,
+            heard = HeardCall(
+                attempt_id=self.order.attempt_id,
+                dial_id=self.order.dial_id,
+                answer_to_audio_ms=self._answer_to_audio_ms,
+                samples=self._ear.heard,
+                reception=self._ear.reception,
             )
-            await asyncio.to_thread(ear.save, *told)
+            await asyncio.to_thread(ear.save, self._exchange.directory, heard)
 
     def _saw(self, seen: Seen, **fields: Any) -> None:
         self._exchange.witness.saw(seen, self.order.dial_id, **fields)
 
 
-def _reason(ended_by: EndedBy, refusal: SipOutcome | None) -> rtc.DisconnectReason.ValueType:
+def leave_reason(ended_by: EndedBy, refusal: SipOutcome | None) -> rtc.DisconnectReason.ValueType:
     """The disconnect reason that livekit-sip gives when it leaves (pkg/sip/participant.go)."""
     if refusal is not None:
         return rtc.DisconnectReason.Value(refusal.disconnect_reason)

@@ -16,12 +16,22 @@ LOG_BYTES_MAX: Final = 32 * 1024 * 1024
 TAIL_LINES: Final = 20
 _TAIL_BYTES: Final = 16_384
 
+REAL_TIME: Final = -10
+"""Niceness of what carries sound: a packet that waits 100 ms for a processor is a hole in a word."""
+RELAY: Final = -15
+"""Niceness of what sound goes through: everybody's packets wait for it, and it has little to do for each."""
+BACKGROUND: Final = 5
+"""Niceness of what nobody waits for."""
+
 Predicate = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """One process: how it starts, when it is ready, how it ends. `env` is the whole environment, not an addition."""
+    """One process: how it starts, when it is ready, how it ends. `env` is the whole environment, not an addition.
+
+    `niceness`: as nice(1) has it; one below 0 counts where we may set it.
+    """
 
     name: str
     argv: Sequence[str]
@@ -32,6 +42,7 @@ class ProcessSpec:
     restart: bool = True
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0
+    niceness: int = 0
 
 
 class What(StrEnum):

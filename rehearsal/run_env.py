@@ -22,7 +22,7 @@ PORTS_VARIABLE: Final = "REHEARSAL_PORTS"
 SESSION_TIMEOUT_S: Final = 6
 """The least a broker takes by default: so much later the partitions of a killed dialer are given to the next one."""
 AGENT_IDLE_PROCESSES: Final = 4
-ROOMS_MAX: Final = 5
+ROOMS_MAX: Final = 4
 """Open rooms at once: what two cores can speak for without a stutter."""
 _OURS: Final = ("DIALER_", "LIVEKIT_", "KAFKA_", "BRIEF_KEY", "DEEPGRAM_", "QUERY_URL", "DIAL_REAL_PHONES", "VAULT_")
 _KEPT: Final = frozenset({"DIALER_CACHE_DIR"})
@@ -105,6 +105,7 @@ def environment(run_dir: Path, ports: Ports, known: Mapping[str, str]) -> dict[s
         "DIALER_ROOMS_MAX": str(ROOMS_MAX),
         "DIALER_AGENT_PORT": str(ports.agent),
         "DIALER_AGENT_IDLE_PROCESSES": str(AGENT_IDLE_PROCESSES),
+        "DIALER_AGENT_SPOOL_DIR": str(run_dir.resolve() / "spool"),
         "DIALER_SPEAK_URL": f"ws://{LOOPBACK}:{ports.speech}/v1/speak",
         "DIALER_LISTEN_URL": f"ws://{LOOPBACK}:{ports.speech}/v1/listen",
         "DIALER_PROJECTIONS_PORT": str(ports.projections),
@@ -115,7 +116,10 @@ def environment(run_dir: Path, ports: Ports, known: Mapping[str, str]) -> dict[s
 
 
 _LIVEKIT: Final = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
-_AGENT: Final = ("DIALER_AGENT_PORT", "DIALER_AGENT_IDLE_PROCESSES", "DIALER_SPEAK_URL", "DIALER_LISTEN_URL")
+_AGENT: Final = (
+    *("DIALER_AGENT_PORT", "DIALER_AGENT_IDLE_PROCESSES", "DIALER_AGENT_SPOOL_DIR"),
+    *("DIALER_SPEAK_URL", "DIALER_LISTEN_URL"),
+)
 _SERVE: Final = (
     *("DIALER_PORT", "DIALER_URL", "QUERY_URL", "DIALER_SESSION_TIMEOUT_S", "DIALER_PEPPER", "DIALER_MASTER_KEY"),
     *("DIALER_CAMPAIGNS_DIR", "DIALER_TRUNKS_FILE", "DIALER_ROOMS_MAX"),

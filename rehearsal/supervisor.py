@@ -171,7 +171,7 @@ class Supervisor:
         entry.started_at = time.monotonic()
         with open_log(self.log_path(spec.name)) as log:
             entry.process = await asyncio.create_subprocess_exec(
-                *orphans.exec_argv(os.getpid(), list(spec.argv)),
+                *orphans.exec_argv(os.getpid(), spec.niceness, list(spec.argv)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

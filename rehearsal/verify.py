@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rehearsal import hearing, marks
+from rehearsal import hearing, marks, reception
 from rehearsal.accounts import TERMINAL, outcome_of
 from rehearsal.ear import SAMPLE_RATE, HeardCall, heard_of
 from rehearsal.hearing import Verdict
@@ -91,9 +91,9 @@ def hearings(found: Sequence[Fate], carrier_dir: Path, *, killed: bool) -> list[
 def _heard(fate: Fate, dial: Dial, carrier_dir: Path) -> Hearing:
     name, expected = fate.request.name, fate.request.expected
     heard = heard_of(carrier_dir, dial.attempt_id)
-    where = f"{carrier_dir}/heard/{dial.attempt_id}.wav"
     if heard is None:
         return _bad(name, f"{name}: the phone answered, and there is no recording of it; see carrier.log")
+    where = f"{carrier_dir}/heard/{dial.attempt_id}.wav ({reception.in_words(heard.reception)})"
     if expected.hears is Hears.BEGINNING:
         ok = _begins_with(heard, fate.request.message)
         return _bad(name, "" if ok else f"{name}: the message did not begin; listen to {where}")

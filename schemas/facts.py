@@ -112,13 +112,15 @@ class ConversationEnded(Fact):
     """The job's last word: why it ended, whether it ever saw the callee's participant, and whether it looked away.
 
     `gap` is True where the agent was out of the room for a moment while the attempt ran, so that "not seen" proves
-    nothing.
+    nothing. `stayed` is True where the agent was there until the room was taken down: nothing can have come after it;
+    None is a job of a version that did not say.
     """
 
     TYPE: ClassVar[str] = "agent.fact.conversation_ended.v1"
     reason: Literal["delivered", "callee_left", "no_callee", "failed", "cancelled", "too_long"]
     callee_seen: bool
     gap: bool
+    stayed: bool | None = None
 
 
 FactBody = (

@@ -75,6 +75,7 @@ class FenceReason(StrEnum):
     CALLEE_LEFT = "callee_left"
     CALL_TOO_LONG = "call_too_long"
     ANSWERED_BEFORE = "answered_before"
+    TURN_OVERDUE = "turn_overdue"
     CANCELLED = "cancelled"
     SUPPRESSED = "suppressed"
     EXPIRED = "expired"

@@ -134,8 +134,8 @@ def hung_up(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
     return fact(s, f.CalleeHungUp, 10, attempt, number, spoken_ms=900)
 
 
-def left(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
-    return fact(s, f.CalleeLeft, 11, attempt, number, reason="CLIENT_INITIATED")
+def left(s: float, attempt: int = 1, number: int = 1, reason: str = "CLIENT_INITIATED") -> i.FactSeen:
+    return fact(s, f.CalleeLeft, 11, attempt, number, reason=reason)
 
 
 def crashed(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
@@ -143,9 +143,17 @@ def crashed(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
 
 
 def last_word(
-    s: float, attempt: int = 1, number: int = 1, *, reason: str = "delivered", seen: bool = True, gap: bool = False
+    s: float,
+    attempt: int = 1,
+    number: int = 1,
+    *,
+    reason: str = "delivered",
+    seen: bool = True,
+    gap: bool = False,
+    stayed: bool | None = None,
 ) -> i.FactSeen:
-    return fact(s, f.ConversationEnded, 13, attempt, number, reason=reason, callee_seen=seen, gap=gap)
+    said = {"reason": reason, "callee_seen": seen, "gap": gap, "stayed": stayed}
+    return fact(s, f.ConversationEnded, 13, attempt, number, **said)
 
 
 def turn(s: float, attempt: int = 1, number: int = 1) -> i.TurnGranted:
@@ -168,6 +176,11 @@ def dialled(s: float, result: str, attempt: int = 1, number: int = 1, **more: An
 
 def failed(s: float, sip: int | None, attempt: int = 1, number: int = 1, code: str = "", phrase: str = "") -> i.Dialled:
     return dialled(s, "failed", attempt, number, sip_status=sip, code=code, phrase=phrase)
+
+
+def listed(s: float, status: str, attempt: int = 1, number: int = 1) -> i.LegSeen:
+    name = f"seen/{number}/{attempt}/{status}"
+    return i.LegSeen(id=name, at=at(s), call_id=call(number), attempt=attempt, status=status)
 
 
 def gone(s: float, attempt: int = 1, number: int = 1) -> i.LegGone:
@@ -227,15 +240,17 @@ def fencing(verdict: i.Verdict = PREPARED) -> tuple[i.AnyInput, ...]:
     return (*answered(verdict), delivered(12), last_word(13))
 
 
+def unknown(verdict: i.Verdict | None = None) -> tuple[i.AnyInput, ...]:
+    """Return a first attempt judged as unknown at second 20; the next one is due at second 713."""
+    return (*dialing(verdict or prepared(REDIALS_UNKNOWN)), gone(8), fenced(10), tick(20))
+
+
 HISTORIES: Final[dict[str, tuple[Phase, tuple[i.AnyInput, ...]]]] = {
     "requested": (Phase.REQUESTED, (place(0, verdict=None),)),
     "waiting": (Phase.WAITING, (place(0),)),
     "waiting for not_before": (Phase.WAITING, (place(0, not_before=at(600)),)),
     "waiting after busy": (Phase.WAITING, (*ringing(), failed(8, 486), last_word(8.5, seen=True), fenced(10))),
-    "waiting after an unknown": (
-        Phase.WAITING,
-        (*dialing(prepared(REDIALS_UNKNOWN)), dialled(8, "unclear"), fenced(10), tick(20)),
-    ),
+    "waiting after an unknown": (Phase.WAITING, unknown()),
     "waiting behind another": (Phase.WAITING, (place(0, 2), slot(1, 2), place(2))),
     "opening": (Phase.OPENING, opening()),
     "opening, agent first": (Phase.OPENING, (*opening(), ready(1.05))),
@@ -248,13 +263,18 @@ HISTORIES: Final[dict[str, tuple[Phase, tuple[i.AnyInput, ...]]]] = {
     "fencing a room that failed": (Phase.FENCING, (*opening(), room(2, ok=False))),
     "fencing after delivery": (Phase.FENCING, fencing()),
     "fencing after a failure": (Phase.FENCING, (*ringing(), failed(8, 486))),
-    "fencing an unclear dial": (Phase.FENCING, (*dialing(), dialled(8, "unclear"))),
+    "fencing an unclear dial": (Phase.FENCING, (*dialing(), gone(8))),
     "fencing an unclear dial that may be redialled": (
         Phase.FENCING,
-        (*dialing(prepared(REDIALS_UNKNOWN)), dialled(8, "unclear")),
+        (*dialing(prepared(REDIALS_UNKNOWN)), gone(8)),
     ),
     "fencing a cancelled ring": (Phase.FENCING, (*ringing(), cancel(6))),
     "fenced, waiting for the last word": (Phase.FENCING, (*ringing(), failed(8, 486), fenced(10))),
+    "opening again after an unknown": (Phase.OPENING, (*unknown(), slot(714))),
+    "ringing again after an unknown": (
+        Phase.RINGING,
+        (*unknown(), slot(714), room(715, 2), ready(716, 2), turn(717, 2), status(718, "ringing", 2)),
+    ),
     "second attempt ringing": (
         Phase.RINGING,
         (

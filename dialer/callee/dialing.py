@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final, assert_never
+from typing import assert_never
 
+from dialer.callee.answers import dial_failed, dial_withdrawn
 from dialer.callee.evolve import Copied
-from dialer.callee.inputs import AgentSilent, DeadlinePassed, Dialled, Fenced, LegGone
+from dialer.callee.inputs import AgentSilent, DeadlinePassed, Dialled, Fenced, LegGone, LegSeen
 from dialer.callee.judge import gives_up_at, judge
-from dialer.callee.policy import DIAL_MARGIN, SETTLE_GRACE, TALK_MARGIN
-from dialer.callee.sip import classify
-from dialer.callee.state import Call, Callee, Phase
-from schemas.events import AgentLost, CallAnswered, Decision, DialFailed, DialWithdrawn, FenceConfirmed, FenceStarted
-from schemas.observations import DialOutcome
-from schemas.outcomes import FenceReason, Withdrawal
+from dialer.callee.late import ANSWERED, outcome_heard
+from dialer.callee.policy import DIAL_MARGIN, RING_MARGIN, SETTLE_GRACE, TALK_MARGIN
+from dialer.callee.state import Attempt, Call, Callee, Phase
+from schemas.events import AgentLost, CallAnswered, CalleeRinging, Decision, FenceConfirmed, FenceStarted
+from schemas.outcomes import FenceReason
 
 Decisions = list[Decision | Copied]
-_WITHDRAWALS: Final = frozenset(Withdrawal)
 
 
 def _number(call: Call) -> int:
@@ -26,62 +25,65 @@ def _number(call: Call) -> int:
 
 def dialled(callee: Callee, call: Call, given: Dialled, now: datetime) -> Decisions:
     """Take the outcome of the one dial request."""
-    del callee, now
     attempt = _number(call)
     if given.attempt != attempt:
-        return []
+        return outcome_heard(callee, call, given, now)
     match given.outcome.result:
         case "answered":
             return [CallAnswered(attempt=attempt)]
         case "failed":
-            return [_failed(attempt, given.outcome), FenceStarted(attempt=attempt, reason=FenceReason.DIAL_FAILED)]
+            return [dial_failed(given.outcome), FenceStarted(attempt=attempt, reason=FenceReason.DIAL_FAILED)]
         case "withheld":
-            return [
-                DialWithdrawn(attempt=attempt, reason=_withheld(given.outcome)),
-                FenceStarted(attempt=attempt, reason=FenceReason.DIAL_WITHDRAWN),
-            ]
+            return [dial_withdrawn(given.outcome), FenceStarted(attempt=attempt, reason=FenceReason.DIAL_WITHDRAWN)]
         case "unclear":
-            return [FenceStarted(attempt=attempt, reason=FenceReason.DIAL_UNCLEAR)]
+            return []  # it says nothing of the leg, which may ring and talk: agent, LiveKit and deadline tell
     assert_never(given.outcome.result)
 
 
 def settled(callee: Callee, call: Call, given: Dialled, now: datetime) -> Decisions:
     """Take an outcome that comes while the room is being taken down."""
-    del callee, now
     assert call.attempt is not None
-    if given.attempt != call.attempt.number or call.attempt.settled or call.attempt.dialed_at is None:
+    if given.attempt != call.attempt.number:
+        return outcome_heard(callee, call, given, now)
+    if call.attempt.settled or call.attempt.dialed_at is None:
         return []
     match given.outcome.result:
         case "answered":
             return [CallAnswered(attempt=given.attempt)]
         case "failed":
-            found = _failed(given.attempt, given.outcome)
+            found = dial_failed(given.outcome)
             return [] if found.outcome is call.attempt.failed else [found]
         case "withheld":
-            return [DialWithdrawn(attempt=given.attempt, reason=_withheld(given.outcome))]
+            return [dial_withdrawn(given.outcome)]
         case "unclear":
             return []
     assert_never(given.outcome.result)
 
 
-def _withheld(outcome: DialOutcome) -> Withdrawal:
-    """Read the gate's word; one of a later version still says that nothing was sent."""
-    return Withdrawal(outcome.withheld) if outcome.withheld in _WITHDRAWALS else Withdrawal.NOT_SENT
+def leg_seen(callee: Callee, call: Call, given: LegSeen, now: datetime) -> Decisions:
+    """Take LiveKit's word on a leg whose dial request answers to nobody here."""
+    del callee, now
+    attempt = _number(call)
+    if given.attempt != attempt:
+        return []
+    if given.status in ANSWERED:
+        return [CallAnswered(attempt=attempt)]
+    return [CalleeRinging(attempt=attempt)] if given.status == "ringing" and call.phase is Phase.DIALING else []
 
 
-def _failed(attempt: int, outcome: DialOutcome) -> DialFailed:
-    row = classify(outcome.sip_status, outcome.code, outcome.phrase)
-    return DialFailed(
-        attempt=attempt,
-        sip_status=outcome.sip_status,
-        outcome=row.outcome,
-        attribution=row.attribution,
-        rule=row.rule,
-        sent=row.sent,
-        retry=row.retry,
-        code=outcome.code,
-        phrase=outcome.phrase,
-    )
+def leg_seen_late(callee: Callee, call: Call, given: LegSeen, now: datetime) -> Decisions:
+    """Take an answer that LiveKit tells of while the room is being taken down."""
+    del callee, now
+    attempt = call.attempt
+    assert attempt is not None
+    if given.attempt != attempt.number or given.status not in ANSWERED or not may_have_been_answered(attempt):
+        return []
+    return [CallAnswered(attempt=given.attempt)]
+
+
+def may_have_been_answered(attempt: Attempt) -> bool:
+    """Tell whether an answer that is heard of now would be news of this attempt, and could be true."""
+    return attempt.dialed_at is not None and attempt.answered_at is None and not attempt.withdrawn
 
 
 def leg_gone(callee: Callee, call: Call, given: LegGone, now: datetime) -> Decisions:
@@ -123,8 +125,10 @@ def phone_deadline(call: Call) -> datetime:
     assert call.rules is not None
     if call.attempt.answered_at is not None:
         return call.attempt.answered_at + timedelta(seconds=call.rules.max_call_duration_s) + TALK_MARGIN
-    assert call.attempt.dialed_at is not None
-    return call.attempt.dialed_at + timedelta(seconds=call.rules.ring_timeout_s) + DIAL_MARGIN
+    attempt, ring = call.attempt, timedelta(seconds=call.rules.ring_timeout_s)
+    assert attempt.dialed_at is not None
+    due = attempt.dialed_at + ring + DIAL_MARGIN
+    return due if attempt.ringing_at is None else max(due, attempt.ringing_at + ring + RING_MARGIN)
 
 
 def too_long(callee: Callee, call: Call, given: DeadlinePassed, now: datetime) -> Decisions:

@@ -6,22 +6,23 @@ Nothing is decided here. What an event of a later version means is not known her
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from sys import intern
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dialer.callee.copying import replace
 from dialer.callee.policy import FACTS_COPIED_FOR
 from dialer.callee.state import STOPS_SEEN_MAX, Attempt, Call, Callee, Closed, Phase
 from schemas import events as e
 from schemas import facts as f
-from schemas.outcomes import Outcome
+from schemas.outcomes import FenceReason, Outcome
 from schemas.values import split_call_id
 
+NOT_TAKEN: Final = "USER_UNAVAILABLE"
+"""LiveKit's reason for a leg that ended before it was answered: 404, 408, 480, ring timeout (reference/livekit.md 4.4)."""
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+
+class Copied(NamedTuple):
     """An agent's fact as it stands on the log: with its own source and id."""
 
     fact: f.FactBody
@@ -29,8 +30,7 @@ class Copied:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """One record of the log: the callee's sequence, the time, the call it is about, and what it says."""
 
     sequence: int
@@ -42,35 +42,37 @@ class Recorded:
 
 def evolve(callee: Callee, recorded: Recorded) -> Callee:
     """Fold one record into the state."""
-    body, at, call_id = recorded.body, recorded.at, recorded.call_id
+    sequence, at, call_id, body, _ = recorded
     if call_id is None:
         return _of_callee(callee, recorded)
-    if isinstance(body, e.CallRequested):
-        calls = {**callee.calls, call_id: _requested(call_id, body, at)}
-        cancels = callee.cancels
-        request = call_id[27:]
-        if request in cancels:
-            cancels = {k: v for k, v in cancels.items() if k != request}
-        closed = callee.closed
-        if any(c.until <= at for c in closed.values()):
-            closed = {k: v for k, v in closed.items() if v.until > at}
-        return replace(callee, sequence=recorded.sequence, now=at, calls=calls, cancels=cancels, closed=closed)
+    kind = type(body)
     call = callee.calls.get(call_id)
     if call is None:
-        return _of_no_open_call(callee, recorded)
-    if isinstance(body, (e.CallRefused, e.CallEnded)):
+        return _new(callee, call_id, recorded) if kind is e.CallRequested else _of_no_open_call(callee, recorded)
+    if kind is e.CallEnded or kind is e.CallRefused:
         return _closed(callee, call, recorded)
-    if isinstance(body, Copied):
-        changed = _copied(call, body, at)
-    else:
-        rule = _RULES.get(type(body))
-        changed = call if rule is None else rule(call, body, at)
-    stops = callee.stops_seen
+    rule = _RULES.get(kind)
+    changed = call if rule is None else rule(call, body, at)
+    calls = {call_id: changed} if len(callee.calls) == 1 else {**callee.calls, call_id: changed}
     if isinstance(body, e.CallCancelled):
-        stops = _seen(stops, body.stop_id)
-    return replace(
-        callee, sequence=recorded.sequence, now=at, calls={**callee.calls, call_id: changed}, stops_seen=stops
-    )
+        stops = _seen(callee.stops_seen, body.stop_id)
+        return replace(callee, sequence=sequence, now=at, calls=calls, stops_seen=stops)
+    return replace(callee, sequence=sequence, now=at, calls=calls)
+
+
+def _new(callee: Callee, call_id: str, recorded: Recorded) -> Callee:
+    """Fold the first event of a call."""
+    body, at = recorded.body, recorded.at
+    assert isinstance(body, e.CallRequested)
+    calls = {**callee.calls, call_id: _requested(call_id, body, at)}
+    cancels = callee.cancels
+    request = split_call_id(call_id)[1]
+    if request in cancels:
+        cancels = {k: v for k, v in cancels.items() if k != request}
+    closed = callee.closed
+    if closed and any(c.until <= at for c in closed.values()):
+        closed = {k: v for k, v in closed.items() if v.until > at}
+    return replace(callee, sequence=recorded.sequence, now=at, calls=calls, cancels=cancels, closed=closed)
 
 
 def _of_callee(callee: Callee, recorded: Recorded) -> Callee:
@@ -197,33 +199,51 @@ def _agent_joined(call: Call, body: e.AgentJoined, at: datetime) -> Call:
 
 def _dial_started(call: Call, body: e.DialStarted, at: datetime) -> Call:
     del body
-    return replace(_attempt(call, Phase.DIALING, dialed_at=at), dials=call.dials + 1)
+    return replace(
+        _attempt(call, Phase.DIALING, dialed_at=at), dials=call.dials + 1, dialed=(*call.dialed, _of(call).number)
+    )
+
+
+def _is_late(call: Call, attempt: int) -> bool:
+    """Tell whether this is about an attempt that was judged before."""
+    return call.attempt is None or call.attempt.number != attempt
+
+
+def _without(attempts: tuple[int, ...], attempt: int) -> tuple[int, ...]:
+    return tuple(n for n in attempts if n != attempt)
+
+
+def _not_dialed(call: Call, attempt: int) -> Call:
+    return replace(call, dials=call.dials - 1, dialed=_without(call.dialed, attempt))
 
 
 def _dial_withdrawn(call: Call, body: e.DialWithdrawn, at: datetime) -> Call:
-    del body, at
-    changed = _attempt(call, settled=True, withdrawn=True)
-    return replace(
-        changed, dials=call.dials - 1, openings_spent=call.openings_spent - 1, withdrawals=call.withdrawals + 1
-    )
+    del at
+    call = replace(_not_dialed(call, body.attempt), openings_spent=call.openings_spent - 1)
+    if _is_late(call, body.attempt):
+        return replace(call, unknown=_without(call.unknown, body.attempt))
+    return replace(_attempt(call, settled=True, withdrawn=True), withdrawals=call.withdrawals + 1)
 
 
 def _dial_failed(call: Call, body: e.DialFailed, at: datetime) -> Call:
     del at
-    changed = _attempt(
-        call,
-        settled=body.outcome is not Outcome.UNKNOWN,
-        failed=body.outcome,
-        failed_by=body.attribution,
-        failed_sent=body.sent,
-        retry=body.retry,
-    )
-    return changed if body.sent else replace(changed, dials=call.dials - 1)
+    if _is_late(call, body.attempt):
+        changed = replace(call, unknown=_without(call.unknown, body.attempt))
+    else:
+        changed = _attempt(
+            call,
+            settled=body.outcome is not Outcome.UNKNOWN,
+            failed=body.outcome,
+            failed_by=body.attribution,
+            failed_sent=body.sent,
+            retry=body.retry,
+        )
+    return changed if body.sent else _not_dialed(changed, body.attempt)
 
 
 def _answered(call: Call, body: e.CallAnswered, at: datetime) -> Call:
-    if call.attempt is None or call.attempt.number != body.attempt:
-        return replace(call, answered_before=True)
+    if _is_late(call, body.attempt):
+        return replace(call, answered_before=True, unknown=_without(call.unknown, body.attempt))
     phase = None if call.phase is Phase.FENCING else Phase.ANSWERED
     return _attempt(call, phase, answered_at=at, settled=True)
 
@@ -234,7 +254,10 @@ def _ringing(call: Call, body: e.CalleeRinging, at: datetime) -> Call:
 
 
 def _fencing(call: Call, body: e.FenceStarted, at: datetime) -> Call:
-    return _attempt(call, Phase.FENCING, fencing_since=at, reason=body.reason)
+    changed = _attempt(call, Phase.FENCING, fencing_since=at, reason=body.reason)
+    if body.reason is not FenceReason.TURN_OVERDUE:
+        return changed
+    return replace(changed, openings_spent=call.openings_spent - 1, withdrawals=call.withdrawals + 1)
 
 
 def _fenced(call: Call, body: e.FenceConfirmed, at: datetime) -> Call:
@@ -260,27 +283,8 @@ def _deferred(call: Call, body: e.CallDeferred, at: datetime) -> Call:
 
 
 def _unknown(call: Call, body: e.DialUnknown, at: datetime) -> Call:
-    del body, at
-    return _attempt(call, settled=True, failed=Outcome.UNKNOWN)
-
-
-_RULES: Final[dict[type[Any], Callable[[Call, Any, datetime], Call]]] = {
-    e.CallPrepared: _prepared,
-    e.CallDeferred: _deferred,
-    e.AttemptOpened: _opened,
-    e.RoomCreated: _room_created,
-    e.AgentJoined: _agent_joined,
-    e.DialStarted: _dial_started,
-    e.DialWithdrawn: _dial_withdrawn,
-    e.DialFailed: _dial_failed,
-    e.DialUnknown: _unknown,
-    e.CalleeRinging: _ringing,
-    e.CallAnswered: _answered,
-    e.FenceStarted: _fencing,
-    e.FenceConfirmed: _fenced,
-    e.RetryScheduled: _retry,
-    e.CallCancelled: _cancelled,
-}
+    del at
+    return replace(_attempt(call, settled=True, failed=Outcome.UNKNOWN), unknown=(*call.unknown, body.attempt))
 
 
 def _copied(call: Call, body: Copied, at: datetime) -> Call:
@@ -298,9 +302,37 @@ def _copied(call: Call, body: Copied, at: datetime) -> Call:
             return _attempt(changed, agent_failed=True)
         case f.AgentCrashed():
             return _attempt(changed, agent_done=True)
+        case f.CalleeLeft():
+            gave_up = fact.reason == NOT_TAKEN
+            return _attempt(changed, unanswered=True) if gave_up else changed
         case f.ConversationEnded():
-            # An agent that left before the room was taken down proves nothing: a leg may have come after it.
-            stayed = call.phase is Phase.FENCING and not fact.gap
-            return _attempt(changed, agent_done=True, unseen=stayed and not fact.callee_seen)
+            return _last_word(changed, fact)
         case _:
             return changed
+
+
+def _last_word(call: Call, fact: f.ConversationEnded) -> Call:
+    """Keep what the agent's last word proves: nothing where it left before the room did, for a leg may have come after it."""
+    stayed = (call.phase is Phase.FENCING if fact.stayed is None else fact.stayed) and not fact.gap
+    unanswered = _of(call).unanswered or (fact.stayed is True and stayed and fact.callee_seen)
+    return _attempt(call, agent_done=True, unseen=stayed and not fact.callee_seen, unanswered=unanswered)
+
+
+_RULES: Final[dict[type[Any], Callable[[Call, Any, datetime], Call]]] = {
+    Copied: _copied,
+    e.CallPrepared: _prepared,
+    e.CallDeferred: _deferred,
+    e.AttemptOpened: _opened,
+    e.RoomCreated: _room_created,
+    e.AgentJoined: _agent_joined,
+    e.DialStarted: _dial_started,
+    e.DialWithdrawn: _dial_withdrawn,
+    e.DialFailed: _dial_failed,
+    e.DialUnknown: _unknown,
+    e.CalleeRinging: _ringing,
+    e.CallAnswered: _answered,
+    e.FenceStarted: _fencing,
+    e.FenceConfirmed: _fenced,
+    e.RetryScheduled: _retry,
+    e.CallCancelled: _cancelled,
+}

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from dialer.callee.dialing import lose_agent
+from dialer.callee.dialing import lose_agent, may_have_been_answered
 from dialer.callee.evolve import Copied, has_fact
 from dialer.callee.inputs import FactSeen
-from dialer.callee.judge import end_answered_before
+from dialer.callee.late import ANSWERED, fact_heard, is_late
 from dialer.callee.opening import agent_unavailable
 from dialer.callee.state import Call, Callee, Phase
 from schemas import facts as f
@@ -29,28 +29,10 @@ def fact_seen(callee: Callee, call: Call, given: FactSeen, now: datetime) -> Dec
     if has_fact(call.facts, fact) or fact.attempt > call.openings:
         return []
     copied = Copied(fact=fact, source=given.source, id=given.id)
-    if call.attempt is None or fact.attempt != call.attempt.number:
-        return [copied, *(_answered_before(call, fact, now) if _is_answer(fact) else ())]
+    if is_late(call, fact.attempt):
+        return [copied, *fact_heard(call, fact, now)]
     reaction = _REACTIONS.get((call.phase, type(fact)))
     return [copied, *(reaction(call, fact) if reaction else ())]
-
-
-def _is_answer(fact: f.FactBody) -> bool:
-    return isinstance(fact, f.NotificationDelivered) or (
-        isinstance(fact, f.CalleeStatus) and fact.status in {"active", "automation"}
-    )
-
-
-def _answered_before(call: Call, fact: f.FactBody, now: datetime) -> Decisions:
-    """Take an answer of an earlier attempt that is heard of late: there is no further attempt, a running one is ended."""
-    if call.answered_before or call.phase is Phase.ANSWERED:
-        return []
-    answered = CallAnswered(attempt=fact.attempt)
-    if call.attempt is None:
-        return [answered, end_answered_before(call, fact.attempt, now)]
-    if call.phase is Phase.FENCING:
-        return [answered]
-    return [answered, FenceStarted(attempt=call.attempt.number, reason=FenceReason.ANSWERED_BEFORE)]
 
 
 def _joined(call: Call, fact: f.AgentReady) -> Decisions:
@@ -71,7 +53,7 @@ def _lost(call: Call, fact: f.Fact) -> Decisions:
 def _status(call: Call, fact: f.CalleeStatus) -> Decisions:
     if fact.status == "ringing" and call.phase is Phase.DIALING:
         return [CalleeRinging(attempt=fact.attempt)]
-    if fact.status in {"active", "automation"}:
+    if fact.status in ANSWERED:
         return [CallAnswered(attempt=fact.attempt)]
     return []
 
@@ -80,11 +62,9 @@ def _answered_late(call: Call, fact: f.CalleeStatus | f.NotificationDelivered) -
     """Take an answer that is heard of while the room is being taken down: such an attempt is never followed by another."""
     attempt = call.attempt
     assert attempt is not None
-    if isinstance(fact, f.CalleeStatus) and fact.status not in {"active", "automation"}:
+    if isinstance(fact, f.CalleeStatus) and fact.status not in ANSWERED:
         return []
-    if attempt.dialed_at is None or attempt.answered_at is not None or attempt.withdrawn:
-        return []
-    return [CallAnswered(attempt=fact.attempt)]
+    return [CallAnswered(attempt=fact.attempt)] if may_have_been_answered(attempt) else []
 
 
 def _left(call: Call, fact: f.CalleeLeft) -> Decisions:

@@ -147,6 +147,13 @@ class Dialled(OfAttempt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LegSeen(OfAttempt):
+    """LiveKit lists the callee's leg, and how its `sip.callStatus` stands: the reconciler."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LegGone(OfAttempt):
     """LiveKit says the callee's participant, or the whole room, is not there: a webhook, or the reconciler."""
 
@@ -168,6 +175,7 @@ CallInput = (
     | TurnGranted
     | FactSeen
     | Dialled
+    | LegSeen
     | LegGone
     | AgentSilent
     | Fenced

@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from dialer.callee.answers import seen_unanswered
+from dialer.callee.copying import replace
 from dialer.callee.policy import (
     FENCE_MIN,
     OPENINGS_MAX,
@@ -60,6 +62,11 @@ def judge(call: Call, now: datetime, *, alarm: bool = False) -> list[Decision]:
         if attempt.unseen and not alarm:
             found.append(DialWithdrawn(attempt=attempt.number, reason=Withdrawal.NOT_SENT))
             withdrawn = True
+        elif attempt.unanswered and attempt.ringing_at is not None and attempt.failed is None and not alarm:
+            failed = seen_unanswered(attempt.number)
+            found.append(failed)
+            judged = replace(attempt, failed=failed.outcome, failed_by=failed.attribution, retry=failed.retry)
+            call = replace(call, attempt=judged)
         else:
             found.append(DialUnknown(attempt=attempt.number, alarm=alarm))
             unknown = True
@@ -74,7 +81,7 @@ def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool) -> De
     if attempt.answered_at is not None:
         return _end(call, now, *_after_an_answer(call))
     if call.answered_before:
-        return end_answered_before(call, attempt.number, now)
+        return _end(call, now, Outcome.UNKNOWN, Attribution.UNKNOWN)
     if reason in _STOPPED:
         return _end(call, now, _STOPPED[reason], Attribution.US)
     if call.cancelled:
@@ -83,6 +90,8 @@ def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool) -> De
         return _end(call, now, Outcome.SUPPRESSED, Attribution.US)
     if withdrawn:
         return _again(call, now, backoff(call.withdrawals + (0 if attempt.withdrawn else 1)), None)
+    if reason is FenceReason.TURN_OVERDUE:
+        return _again(call, now, backoff(call.withdrawals), None)
     if unknown:
         return _after_unknown(call, now)
     final = attempt.failed is not None and not attempt.retry
@@ -95,13 +104,6 @@ def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool) -> De
         delay = {"busy": rules.busy_s, "no_answer": rules.no_answer_s, "trunk_failed": rules.trunk_failed_s}
         return _redial(call, now, attempt.failed, by, delay.get(attempt.retry))
     return _reopen(call, now, Outcome.AGENT_UNAVAILABLE, Attribution.US)
-
-
-def end_answered_before(call: Call, attempt: int, now: datetime) -> CallEnded:
-    """End a call whose answer was heard of after its attempt had been judged: nobody can say how it went on."""
-    return CallEnded(
-        attempt=attempt, outcome=Outcome.UNKNOWN, attribution=Attribution.UNKNOWN, durations=durations(call, now)
-    )
 
 
 def _after_an_answer(call: Call) -> tuple[Outcome, Attribution]:

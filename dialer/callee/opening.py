@@ -16,7 +16,7 @@ from dialer.callee.inputs import (
     SlotGranted,
     TurnGranted,
 )
-from dialer.callee.policy import AGENT_READY_TIMEOUT, POLICY_VERSION, WINDOW
+from dialer.callee.policy import AGENT_READY_TIMEOUT, POLICY_VERSION, READY_MAX, WINDOW
 from dialer.callee.state import Call, Callee, Phase, active_call
 from schemas.events import (
     AgentDispatched,
@@ -170,19 +170,21 @@ def agent_unavailable(attempt: int) -> Decisions:
 
 
 def opening_deadline(call: Call) -> datetime:
-    """Return when an attempt without a ready agent is given up, or the call expires."""
+    """Return when an attempt without a ready agent, or without its turn, is given up, or the call expires."""
     assert call.attempt is not None
-    if call.phase is Phase.READY:
-        return call.not_after
-    return min(call.not_after, call.attempt.opened_at + AGENT_READY_TIMEOUT)
+    patience = READY_MAX if call.phase is Phase.READY else AGENT_READY_TIMEOUT
+    return min(call.not_after, call.attempt.opened_at + patience)
 
 
 def too_late(callee: Callee, call: Call, given: DeadlinePassed, now: datetime) -> Decisions:
-    """Give up waiting for the agent, or expire."""
+    """Give up waiting for the agent, or for the trunk's turn, or expire."""
     del callee, given
     assert call.attempt is not None
+    attempt = call.attempt.number
     if now >= call.not_after:
-        return [FenceStarted(attempt=call.attempt.number, reason=FenceReason.EXPIRED)]
-    if now >= opening_deadline(call):
-        return agent_unavailable(call.attempt.number)
-    return []
+        return [FenceStarted(attempt=attempt, reason=FenceReason.EXPIRED)]
+    if now < opening_deadline(call):
+        return []
+    if call.phase is Phase.READY:
+        return [FenceStarted(attempt=attempt, reason=FenceReason.TURN_OVERDUE)]
+    return agent_unavailable(attempt)

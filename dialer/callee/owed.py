@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from dialer.callee.dialing import fence_deadline, phone_deadline
 from dialer.callee.opening import next_up, opening_deadline
+from dialer.callee.policy import ADOPT_GRACE
 from dialer.callee.state import Call, Callee, Phase
+
+ON_THE_PHONE: Final = frozenset({Phase.DIALING, Phase.RINGING, Phase.ANSWERED})
+"""Phases in which a leg may be there, and shall be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Dial:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Ask LiveKit after a leg that another process dialed; answer with `LegGone` where it is not there."""
+    """Ask LiveKit after a leg that another process dialed; answer with `LegSeen`, or `LegGone` where it is not there."""
 
     call_id: str
     attempt: int
@@ -126,7 +131,7 @@ def outstanding(callee: Callee, now: datetime) -> frozenset[Effect]:
     """Return what is owed for a callee that was taken over: dials are adopted, never sent."""
     found = {e for e in owed(callee, now) if not isinstance(e, Dial)}
     for call in callee.calls.values():
-        if call.phase in {Phase.DIALING, Phase.RINGING, Phase.ANSWERED}:
+        if call.phase in ON_THE_PHONE:
             assert call.attempt is not None
             found.add(Adopt(call.call_id, call.attempt.number))
     return frozenset(found)
@@ -135,6 +140,13 @@ def outstanding(callee: Callee, now: datetime) -> frozenset[Effect]:
 def deadline(callee: Callee, now: datetime) -> datetime | None:
     """Return when something becomes due by itself; a timer is a reading of the state."""
     return min((_deadline(call, now) for call in callee.calls.values()), default=None)
+
+
+def first_deadline(callee: Callee, now: datetime) -> datetime | None:
+    """Return the first deadline after a take-over: what is overdue on the phone is looked for before it is ended."""
+    due = deadline(callee, now)
+    adopts = any(call.phase in ON_THE_PHONE for call in callee.calls.values())
+    return max(due, now + ADOPT_GRACE) if due is not None and adopts else due
 
 
 def _deadline(call: Call, now: datetime) -> datetime:

@@ -16,6 +16,10 @@ LIFETIME_MAX: Final = timedelta(hours=24)
 """A call without `not_after` expires after this."""
 AGENT_READY_TIMEOUT: Final = timedelta(seconds=30)
 """Room asked for to agent ready: `create_room` (10 s), dispatch, join, synthesis."""
+READY_MAX: Final = timedelta(seconds=240)
+"""How long an attempt waits for the trunk's turn: LiveKit closes a room without a callee after 300 s."""
+RING_MARGIN: Final = timedelta(seconds=10)
+"""A phone seen to ring is given the ring timeout from then on, and this much: what is told of it may be a backlog's."""
 DIAL_MARGIN: Final = timedelta(seconds=25)
 """A dial request outlives the ring timeout by 15 s at most; 10 s more for its outcome to arrive."""
 TALK_MARGIN: Final = timedelta(seconds=30)
@@ -26,6 +30,8 @@ LEG_MAX: Final = timedelta(seconds=80)
 """No LiveKit request outlives this (reference/livekit.md 4.4)."""
 UNDIALED_FENCE_MAX: Final = timedelta(seconds=120)
 """A fence of an attempt that never dialed is given up after this: no leg can be in it."""
+ADOPT_GRACE: Final = timedelta(seconds=5)
+"""After a take-over nothing on the phone is overdue for so long: LiveKit is asked, and what was seen meanwhile is read."""
 FENCE_MIN: Final = timedelta(seconds=30)
 """A fence is tried for so long however late it begins, as after an outage: two answers 1 s apart, and the backlog."""
 FACTS_COPIED_FOR: Final = timedelta(hours=24)

@@ -77,6 +77,8 @@ class Attempt:
     """The agent's last word is in, or its crash."""
     unseen: bool = False
     """The agent's last word: it never saw a leg, and never looked away."""
+    unanswered: bool = False
+    """The agent saw the leg to its end, and nobody had taken the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,10 @@ class Call:
     dials: int = 0
     withdrawals: int = 0
     attempt: Attempt | None = None
+    dialed: tuple[int, ...] = ()
+    """Attempts whose INVITE went out, or may have: `dials` of them."""
+    unknown: tuple[int, ...] = ()
+    """Attempts of which nobody could say what became of them; one that is heard of late is taken out."""
     cancelled: bool = False
     answered_before: bool = False
     """An earlier attempt was answered, as was heard of late: no further attempt may follow (promise 2)."""

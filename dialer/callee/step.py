@@ -6,9 +6,9 @@ count up by one; an input that changes the state yields at least one event; ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from dialer.callee import opening, stopping
 from dialer.callee.evolve import Copied, Recorded, evolve, has_fact
@@ -18,11 +18,11 @@ from dialer.callee.policy import FACTS_COPIED_FOR
 from dialer.callee.state import CALLS_OPEN_MAX, CALLS_REMEMBERED_MAX, Callee, Phase
 from dialer.callee.table import apply
 from schemas.events import Decision
+from schemas.facts import OptOutHeard
 from schemas.values import split_call_id
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What one input came to: the callee as it is now, what is to be recorded, or the rule it was rejected by."""
 
     callee: Callee
@@ -33,16 +33,20 @@ class Step:
 class _Folding:
     """Records decisions one by one, folding each at once."""
 
+    __slots__ = ("callee", "cause", "events", "now")
+
     def __init__(self, callee: Callee, cause: str, now: datetime) -> None:
         self.callee, self.cause, self.now = callee, cause, now
         self.events: list[Recorded] = []
 
     def record(self, call_id: str | None, bodies: Iterable[Decision | Copied]) -> None:
         """Fold these decisions about one call, or about the callee."""
+        callee, now, cause = self.callee, self.now, self.cause
         for body in bodies:
-            recorded = Recorded(self.callee.sequence + 1, self.now, call_id, body, self.cause)
-            self.callee = evolve(self.callee, recorded)
+            recorded = Recorded(callee.sequence + 1, now, call_id, body, cause)
+            callee = evolve(callee, recorded)
             self.events.append(recorded)
+        self.callee = callee
 
     def ripen(self, call_id: str) -> None:
         """Judge the call's attempt when everything about it is in."""
@@ -56,31 +60,32 @@ def step(callee: Callee, given: AnyInput) -> Step:
     """Take one input; an owner's clock never goes behind the callee's last event."""
     now = given.at if callee.now is None or given.at > callee.now else callee.now
     folding = _Folding(callee, given.id, now)
-    match given:
-        case PlaceCall():
-            rejected = _place(folding, given)
-            if rejected is not None:
-                return Step(callee, (), rejected)
-        case Suppress():
-            if given.id not in callee.stops_seen and callee.suppressed is None:
-                folding.record(None, stopping.suppressed(callee, given))
-                _each_call(folding, given)
-        case Lift():
-            if given.id not in callee.stops_seen:
-                folding.record(None, stopping.lifted(callee, given))
-        case DeadlinePassed():
-            _each_call(folding, given)
-        case Cancel() if given.call_id not in callee.calls:
+    special = _SPECIAL.get(type(given))
+    if special is not None and (rejected := special(folding, given)) is not None:
+        return Step(callee, (), rejected)
+    if special is None:
+        call = callee.calls.get(given.call_id)  # type: ignore[union-attr]  # what has none is special
+        if call is not None:
+            folding.record(call.call_id, apply(callee, call, given, now))
+            folding.ripen(call.call_id)
+        elif isinstance(given, Cancel):
             request = split_call_id(given.call_id)[1]
             folding.record(given.call_id, stopping.cancelled_early(callee, given, request))
-        case FactSeen() if given.call_id not in callee.calls:
+        elif isinstance(given, FactSeen):
             folding.record(given.call_id, _late_fact(callee, given, now))
-        case _:
-            call = callee.calls.get(given.call_id)
-            if call is not None:
-                folding.record(given.call_id, apply(callee, call, given, now))
-                folding.ripen(given.call_id)
     return Step(folding.callee, tuple(folding.events))
+
+
+def _suppress(folding: _Folding, given: Suppress) -> None:
+    callee = folding.callee
+    if given.id not in callee.stops_seen and callee.suppressed is None:
+        folding.record(None, stopping.suppressed(callee, given))
+        _each_call(folding, given)
+
+
+def _lift(folding: _Folding, given: Lift) -> None:
+    if given.id not in folding.callee.stops_seen:
+        folding.record(None, stopping.lifted(folding.callee, given))
 
 
 def _each_call(folding: _Folding, given: Suppress | DeadlinePassed) -> None:
@@ -110,8 +115,19 @@ def _remembered(callee: Callee, now: datetime) -> int:
 
 
 def _late_fact(callee: Callee, given: FactSeen, now: datetime) -> list[Decision | Copied]:
-    """Copy a fact of a call that ended, for a day."""
+    """Copy a fact of a call that ended, for a day; an opt-out for as long as the call is remembered (design §6)."""
     closed = callee.closed.get(split_call_id(given.call_id)[1])
-    if closed is None or has_fact(closed.facts, given.fact) or closed.ended_at + FACTS_COPIED_FOR < now:
+    if closed is None or has_fact(closed.facts, given.fact):
+        return []
+    if closed.ended_at + FACTS_COPIED_FOR < now and not isinstance(given.fact, OptOutHeard):
         return []
     return [Copied(fact=given.fact, source=given.source, id=given.id)]
+
+
+_SPECIAL: Final[dict[type[Any], Callable[[_Folding, Any], str | None]]] = {
+    PlaceCall: _place,
+    Suppress: _suppress,
+    Lift: _lift,
+    DeadlinePassed: _each_call,
+}
+"""Inputs that are not about one open call; what they return is the rule they were rejected by."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from dialer.callee import dialing, stopping
+from dialer.callee import dialing, late, stopping
 from dialer.callee import opening as op
 from dialer.callee.evolve import Copied
 from dialer.callee.facts import fact_seen
@@ -24,6 +24,7 @@ from dialer.callee.inputs import (
     FactSeen,
     Fenced,
     LegGone,
+    LegSeen,
     RoomAnswered,
     SlotGranted,
     Suppress,
@@ -73,7 +74,8 @@ _KNOWN = Nothing("the definition is known already")
 _NO_SLOT = Nothing("no slot is waited for: the shell gives it back")
 _NO_ROOM = Nothing("this attempt's room is not asked for, or was answered already")
 _NO_TURN = Nothing("no turn is waited for: the shell gives it back")
-_NO_DIAL = Nothing("no dial of this call is under way")
+_NO_DIAL = Nothing("no dial of this call was ever under way")
+_NO_LEG_YET = Nothing("there is no leg to see yet")
 _NO_LEG = Nothing("there is no leg to lose yet")
 _NO_AGENT = Nothing("no agent is relied on now")
 _NOT_FENCING = Nothing("no room is being taken down")
@@ -94,12 +96,17 @@ TABLE: Final[dict[tuple[Phase, type[Any]], Row]] = {
     **_stays_or((P.DIALING,), FactSeen, fact_seen, P.RINGING, P.ANSWERED, P.FENCING),
     **_stays_or((P.RINGING,), FactSeen, fact_seen, P.ANSWERED, P.FENCING),
     (P.FENCING, FactSeen): Acts(fact_seen, (P.FENCING, P.WAITING, CLOSED)),
-    **_rows(_BEFORE_ROOM, Dialled, _NO_DIAL),
-    **_rows(_BEFORE_DIAL, Dialled, _NO_DIAL),
-    (P.DIALING, Dialled): Acts(dialing.dialled, (P.ANSWERED, P.FENCING)),
-    (P.RINGING, Dialled): Acts(dialing.dialled, (P.ANSWERED, P.FENCING)),
-    (P.ANSWERED, Dialled): Nothing("the agent saw the answer first"),
+    (P.REQUESTED, Dialled): _NO_DIAL,
+    **_stays_or((P.WAITING,), Dialled, late.outcome_heard, CLOSED),
+    **_stays_or(_BEFORE_DIAL, Dialled, late.outcome_heard, P.FENCING),
+    **_stays_or((P.DIALING, P.RINGING), Dialled, dialing.dialled, P.ANSWERED, P.FENCING),
+    (P.ANSWERED, Dialled): Acts(late.outcome_heard, (P.ANSWERED,)),
     (P.FENCING, Dialled): Acts(dialing.settled, (P.FENCING, P.WAITING, CLOSED)),
+    **_rows((*_BEFORE_ROOM, *_BEFORE_DIAL), LegSeen, _NO_LEG_YET),
+    (P.DIALING, LegSeen): Acts(dialing.leg_seen, (P.RINGING, P.ANSWERED)),
+    (P.RINGING, LegSeen): Acts(dialing.leg_seen, (P.ANSWERED,)),
+    (P.ANSWERED, LegSeen): Nothing("it is known to be answered"),
+    (P.FENCING, LegSeen): Acts(dialing.leg_seen_late, (P.FENCING, P.WAITING, CLOSED)),
     **_rows((*_BEFORE_ROOM, P.OPENING), LegGone, _NO_LEG),
     **_rows((P.GATHERING, P.READY), LegGone, Acts(op.room_lost, (P.FENCING,))),
     **_rows(_ON_THE_PHONE, LegGone, Acts(dialing.leg_gone, (P.FENCING,))),

@@ -16,8 +16,10 @@ from typing import Final, NoReturn
 
 from aiokafka.errors import KafkaError
 
-from dialer.cli import explain, reading, requesting
+from dialer.cli import control, explain, reading, requesting
 from dialer.cli.errors import CliError
+from runtime import collector
+from runtime.crash_points import clock_of
 from runtime.logs import Log, configure
 from runtime.settings import Settings, SettingsError, describe, read_settings
 from schemas.values import Invalid
@@ -38,6 +40,7 @@ An outbound dialer on Kafka and LiveKit: never rings anyone twice, never loses a
   dialer status CALL                      where a call stands
   dialer explain CALL                     why it went as it did, with times and gaps
   dialer events                           follow the log, masked
+  dialer stop --all                       the kill switch: dial nobody; with --now hang up, too
 """
 
 log = Log("dialer")
@@ -61,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         other = commands.add_parser(name, help=says, add_help=False)
         other.add_argument("rest", nargs=argparse.REMAINDER)
     requesting.add_commands(commands)
+    control.add_commands(commands)
     explain.add_command(commands)
     reading.add_commands(commands)
     config = commands.add_parser("config", help="the effective settings, secrets masked, and what each is for")
@@ -114,7 +118,9 @@ def _serve(settings: Settings, asked: argparse.Namespace) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await App(settings).run(stop)
+        app = App(settings, clock_of(os.environ, settings))
+        collector.tune()
+        await app.run(stop)
 
     try:
         asyncio.run(run())

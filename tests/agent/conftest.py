@@ -90,8 +90,14 @@ class Stage:
             "BRIEF_KEY": f"k1:{base64.b64encode(BRIEF_KEY).decode()}",
             "DIALER_SPEAK_URL": f"ws://127.0.0.1:{self.speech_port}/v1/speak",
             "DIALER_AGENT_NAME": AGENT_NAME,
+            "DIALER_AGENT_SPOOL_DIR": str(self.spool_dir),
             **more,
         }
+
+    @property
+    def spool_dir(self) -> Path:
+        """Return where the workers' facts wait while Kafka is away."""
+        return self.supervisor.run_dir / "spool"
 
     async def place(self, message: str = MESSAGE, agent_name: str = AGENT_NAME, **brief_fields: Any) -> Call:
         """Make a room with an agent dispatched into it, as the dialer does."""

@@ -2,84 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from agent.reporter import Reporter
-from agent.shipper import Shipper
-from agent.sink import Record, SinkDown
 from agent.wire import Hello
-from runtime.clock import SystemClock
 from schemas import facts, values
 from schemas.codec import OBSERVED, decode_payload
-from schemas.envelope import Envelope, decode
-
-CALLEE = values.callee_key("+12125550123", b"pepper")
-HELLO = Hello(call_id=values.call_id(CALLEE, values.request_hash("rx", "1")), attempt=2, job_id="AJ_1")
-
-
-@dataclass
-class Kafka:
-    """A place for records that can be away, or slow."""
-
-    records: list[Record] = field(default_factory=list)
-    here: asyncio.Event = field(default_factory=asyncio.Event)
-    held: set[bytes] = field(default_factory=set)
-    """Keys that wait for `here`; empty: all do."""
-    failures: int = 0
-    tries: int = 0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def send(self, record: Record) -> None:
-        self.tries += 1
-        if not self.held or record.key in self.held:
-            await self.here.wait()
-        if self.failures:
-            self.failures -= 1
-            raise SinkDown("away")
-        self.records.append(record)
-        self.news.set()
-
-    @property
-    def seen(self) -> list[Envelope]:
-        return [decode(record.value, record.headers) for record in self.records]
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
-            while not holds():
-                self.news.clear()
-                await self.news.wait()
-
-
-@dataclass
-class Line:
-    """A parent that listens, and the Kafka behind it."""
-
-    path: str
-    kafka: Kafka
-    shipper: Shipper
-
-    async def job(self, hello: Hello = HELLO) -> Reporter:
-        return await Reporter.connect(self.path, hello, SystemClock())
+from tests.agent.line import CALLEE, HELLO, Line, left_in, listening
 
 
 @pytest.fixture
 async def line(tmp_path: Path) -> AsyncIterator[Line]:
-    kafka = Kafka()
-    kafka.here.set()
-    shipper = Shipper(kafka, SystemClock())
-    path = str(tmp_path / "facts")
-    await shipper.start(path)
-    yield Line(path, kafka, shipper)
-    await shipper.close(0.1)
-
-
-def names(kafka: Kafka) -> list[str]:
-    return [record.type.split(".")[2] for record in kafka.seen]
+    async with listening(tmp_path) as made:
+        yield made
 
 
 async def test_facts_are_numbered_from_one_and_acknowledged(line: Line) -> None:
@@ -91,7 +28,7 @@ async def test_facts_are_numbered_from_one_and_acknowledged(line: Line) -> None:
     job.last_word(facts.ConversationEnded, reason="callee_left", callee_seen=True, gap=False)
     assert await job.settled(5)
     await job.goodbye()
-    assert names(line.kafka) == ["agent_ready", "callee_joined", "callee_status", "conversation_ended"]
+    assert line.kafka.names == ["agent_ready", "callee_joined", "callee_status", "conversation_ended"]
     assert [record.data["number"] for record in line.kafka.seen] == [1, 2, 3, 4]
 
 
@@ -144,7 +81,7 @@ async def test_a_job_that_died_before_its_first_fact_has_crashed_too(line: Line)
     await job._writer.drain()
     job._writer.transport.close()
     await line.kafka.until(lambda: bool(line.kafka.records))
-    assert (names(line.kafka), line.kafka.seen[0].data["number"]) == (["agent_crashed"], 1)
+    assert (line.kafka.names, line.kafka.seen[0].data["number"]) == (["agent_crashed"], 1)
 
 
 @pytest.mark.parametrize("goodbye", [True, False])
@@ -158,7 +95,7 @@ async def test_a_job_that_said_its_last_word_did_not_crash(line: Line, goodbye: 
     else:
         job._writer.transport.abort()
     assert await line.shipper.close(5) == 0
-    assert names(line.kafka) == ["conversation_ended"]
+    assert line.kafka.names == ["conversation_ended"]
 
 
 async def test_nothing_is_said_after_the_last_word(line: Line) -> None:
@@ -170,11 +107,11 @@ async def test_nothing_is_said_after_the_last_word(line: Line) -> None:
     assert await job.settled(5)
     await job.goodbye()
     assert await line.shipper.close(5) == 0
-    assert names(line.kafka) == ["conversation_ended"]
+    assert line.kafka.names == ["conversation_ended"]
 
 
 async def test_facts_wait_in_order_while_kafka_is_away_and_renewals_are_dropped(line: Line) -> None:
-    """A long lane drops what would be stale, and nothing else; the job is told that it is not safe yet."""
+    """A long lane drops what would be stale, and nothing else; the job is not told that it is safe before it is."""
     line.kafka.here.clear()
     job = await line.job()
     job.ready()
@@ -188,7 +125,7 @@ async def test_facts_wait_in_order_while_kafka_is_away_and_renewals_are_dropped(
     assert await job.settled(5)
     await job.goodbye()
     assert await line.shipper.close(5) == 0
-    assert names(line.kafka) == ["agent_ready", *["callee_status"] * 3, "notification_delivered"]
+    assert line.kafka.names == ["agent_ready", *["callee_status"] * 3, "notification_delivered"]
 
 
 async def test_a_fact_is_sent_again_until_it_is_safe(line: Line) -> None:
@@ -198,8 +135,9 @@ async def test_a_fact_is_sent_again_until_it_is_safe(line: Line) -> None:
     job.ready()
     job.say(facts.CalleeJoined)
     assert await job.settled(5)
+    await line.kafka.until(lambda: len(line.kafka.records) == 2)
     await job.goodbye()
-    assert (names(line.kafka), line.kafka.tries) == (["agent_ready", "callee_joined"], 4)
+    assert (line.kafka.names, line.kafka.tries) == (["agent_ready", "callee_joined"], 4)
 
 
 async def test_a_slow_job_does_not_hold_up_another(line: Line) -> None:
@@ -219,12 +157,14 @@ async def test_a_slow_job_does_not_hold_up_another(line: Line) -> None:
     await second.goodbye()
 
 
-async def test_what_is_left_when_the_worker_must_go_is_counted(line: Line) -> None:
-    """Closing is bounded; facts that Kafka never took are told to the operator."""
+async def test_what_is_left_when_the_worker_must_go_is_on_disk(line: Line) -> None:
+    """Closing is bounded; facts that Kafka did not take in time are in the spool, and none is lost."""
     line.kafka.here.clear()
     job = await line.job()
     job.ready()
     job.last_word(facts.ConversationEnded, reason="failed", callee_seen=False, gap=True)
     await job.goodbye()
-    await line.shipper.close(0.1)
+    assert await line.shipper.close(0.1) == 0
     assert line.kafka.records == []
+    left = [entry.fact.type for entry in left_in(line.spool)]
+    assert left == [facts.AgentReady.TYPE, facts.ConversationEnded.TYPE]

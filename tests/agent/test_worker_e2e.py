@@ -67,7 +67,8 @@ async def test_readiness_is_renewed_while_the_agent_waits(stage: Stage) -> None:
     assert stage.renewals(call)[0].id == f"{ready.id}/r1"
     await stage.hang_up(call)
     ended = await stage.comes(call, facts.ConversationEnded.TYPE)
-    assert (ended.data["reason"], ended.data["callee_seen"], ended.data["gap"]) == ("no_callee", False, False)
+    said = [ended.data[name] for name in ("reason", "callee_seen", "gap", "stayed")]
+    assert said == ["cancelled", False, False, True]
 
 
 async def test_a_callee_who_leaves_early_hung_up(stage: Stage) -> None:

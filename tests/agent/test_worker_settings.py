@@ -16,6 +16,8 @@ import pytest
 from agent import worker
 from agent.brief import BriefRefused, open_brief
 from agent.refusals import check
+from agent.spool import Spool
+from runtime.clock import SystemClock
 from runtime.seal import BriefBox
 from runtime.settings import Settings, SettingsError, read_settings
 from schemas import values
@@ -68,9 +70,14 @@ def test_the_worker_ends_with_one_line_for_the_operator() -> None:
     ]
 
 
-def test_a_worker_without_kafka_ends_and_says_so() -> None:
+@pytest.mark.parametrize(
+    ("directory", "says"), [("spool", "KAFKA_BOOTSTRAP_SERVERS"), ("taken/spool", "DIALER_AGENT_SPOOL_DIR")]
+)
+def test_a_worker_without_kafka_or_disk_ends_and_says_so(directory: str, says: str, tmp_path: Path) -> None:
     """A worker that cannot report must not take calls: exit code 1, so that its supervisor starts it again."""
-    environment = GOOD | {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    (tmp_path / "taken").write_text("a file")
+    ours = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DIALER_AGENT_SPOOL_DIR": str(tmp_path / directory)}
+    environment = GOOD | {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | ours
     ended = subprocess.run(
         [sys.executable, "-m", "agent"],
         env=environment,
@@ -81,13 +88,13 @@ def test_a_worker_without_kafka_ends_and_says_so() -> None:
         check=False,
     )
     assert ended.returncode == 1
-    assert "KAFKA_BOOTSTRAP_SERVERS" in ended.stderr.splitlines()[-1]
+    assert says in ended.stderr.splitlines()[-1]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Any:
-    settings = replace(read_settings(GOOD), agent_jobs_max=20, agent_idle_processes=3)
-    made = worker.CountingServer(settings)
+def server(tmp_path: Path) -> Any:
+    settings = replace(read_settings(GOOD), agent_jobs_max=20, agent_idle_processes=3, agent_spool_dir=str(tmp_path))
+    made = worker.CountingServer(settings, Spool.of(settings, SystemClock()))
     made._proc_pool = SimpleNamespace(processes=[])  # type: ignore[assignment]
     made._reserved_slots, made._devmode = 0, False
     return made
@@ -103,6 +110,16 @@ def test_a_worker_is_full_when_its_jobs_are(server: Any, running: int, accepted:
     server._reserved_slots = accepted
     assert server._is_available() is free
     assert server.load() < 0.7
+
+
+def test_a_worker_whose_spool_is_full_takes_no_call(server: Any, tmp_path: Path) -> None:
+    """What it could neither ship nor keep, it must not hear."""
+    server._worker_load = server.load()
+    assert server._is_available()
+    for number in range(1000):
+        (tmp_path / f"{number}.spool").touch()
+    server._worker_load = server.load()
+    assert not server._is_available()
 
 
 def brief(**changes: Any) -> Brief:

@@ -36,9 +36,9 @@ def test_a_call_under_way_is_hung_up(name: str) -> None:
     """The room is taken down; a dial that was not sent is not owed any more."""
     spec = given(*h.HISTORIES[name][1])
     attempt = spec.call(h.CALL).openings
-    spec.when(h.cancel(400)).then(CallCancelled, FenceStarted(attempt=attempt, reason=FenceReason.CANCELLED))
+    spec.when(h.cancel(800)).then(CallCancelled, FenceStarted(attempt=attempt, reason=FenceReason.CANCELLED))
     spec.owing(Fence(h.CALL, attempt))
-    spec.when(h.fenced(401, attempt), h.tick(411)).over()
+    spec.when(h.fenced(801, attempt), h.tick(811)).over()
     assert spec.decided[-1].body.outcome is Outcome.CANCELLED
     assert not [d for d in spec.decided if isinstance(d.body, DialStarted)]
 

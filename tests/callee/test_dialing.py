@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dialer.callee import inputs as i
+from dialer.callee.answers import seen_unanswered
 from dialer.callee.owed import Adopt, Dial, Fence, WatchAgent
 from dialer.callee.policy import DIAL_MARGIN, POLICY_VERSION, SETTLE_GRACE, WINDOW
 from dialer.callee.state import Phase
@@ -128,11 +130,39 @@ def test_a_dial_without_outcome_is_taken_down_at_its_deadline() -> None:
     )
 
 
-def test_an_unclear_dial_is_unknown_once_nothing_more_can_be_learned() -> None:
+def test_an_unclear_dial_takes_no_leg_down() -> None:
+    """The line to LiveKit broke, the phone rings on: agent, LiveKit and deadline tell what becomes of it."""
+    given(*h.dialing()).when(h.dialled(8, "unclear")).then_nothing()
+    spec = given(*h.ringing()).when(h.dialled(8, "unclear")).then_nothing()
+    spec.when(h.status(9, "active")).then(f.CalleeStatus, CallAnswered(attempt=1)).in_phase(Phase.ANSWERED)
+
+
+def test_livekits_word_on_a_leg_counts_as_the_agents() -> None:
+    """A leg that another process dialed: ringing, answered, and nothing while it is `dialing`."""
+    spec = given(*h.dialing()).when(h.listed(4, "dialing")).then_nothing()
+    spec.when(h.listed(5, "ringing")).then(CalleeRinging(attempt=1)).when(h.listed(6, "ringing")).then_nothing()
+    spec.when(h.listed(7, "active")).then(CallAnswered(attempt=1)).when(h.listed(8, "active")).then_nothing()
+    given(*h.dialing()).when(h.listed(5, "active", 2)).then_nothing()
+    given(*h.is_ready()).when(h.listed(5, "active")).then_nothing()
+
+
+def test_an_answer_livekit_tells_of_while_the_room_is_taken_down_is_never_rung_after() -> None:
+    """Promise 2, also where the agent can say nothing any more."""
+    rules = h.prepared(h.REDIALS_UNKNOWN)
+    spec = given(*h.ringing(rules), h.crashed(6)).when(h.listed(6.5, "active")).then(CallAnswered(attempt=1))
+    spec.when(h.fenced(8)).then(FenceConfirmed, CallEnded).over()
+    given(*h.is_ready(), h.cancel(3)).when(h.listed(4, "active")).then_nothing()
+
+
+def test_a_phone_that_is_heard_ringing_of_late_is_given_its_time() -> None:
+    """The owner reads a backlog: from the word on, the ring timeout and 10 s."""
+    given(*h.ringing()).due(h.at(58))
+    given(*h.dialing(), h.status(50, "ringing")).due(h.at(50 + 30 + 10))
+
+
+def test_a_leg_that_is_gone_is_unknown_once_nothing_more_can_be_learned() -> None:
     """The fence is confirmed, the grace is over: and by the campaign's rule the call ends."""
-    spec = (
-        given(*h.dialing()).when(h.dialled(8, "unclear")).then(FenceStarted(attempt=1, reason=FenceReason.DIAL_UNCLEAR))
-    )
+    spec = given(*h.dialing()).when(h.gone(8)).then(FenceStarted(attempt=1, reason=FenceReason.DIAL_UNCLEAR))
     spec.when(h.fenced(10)).then(FenceConfirmed).due(h.at(10) + SETTLE_GRACE)
     spec.when(h.tick(20)).then(DialUnknown(attempt=1), CallEnded).over()
     assert spec.decided[-1].body.outcome is Outcome.UNKNOWN
@@ -160,6 +190,60 @@ def test_an_agent_that_stayed_to_the_fence_and_saw_no_leg_proves_that_nothing_wa
     spec = given(*h.dialing(), h.tick(58), h.fenced(60))
     spec.when(h.last_word(61, reason="no_callee", seen=False))
     spec.then(f.ConversationEnded, DialWithdrawn(attempt=1, reason=Withdrawal.NOT_SENT), RetryScheduled)
+
+
+def test_an_agent_that_says_that_it_stayed_proves_it_whenever_it_is_heard() -> None:
+    """Its word counts, not the order in which it came: stayed before the fence was known here, or left amid it."""
+    word = {"reason": "cancelled", "seen": False}
+    spec = given(*h.dialing()).when(h.last_word(5, **word, stayed=True)).then(f.ConversationEnded, FenceStarted)
+    spec.when(h.fenced(7)).then(FenceConfirmed, DialWithdrawn, RetryScheduled)
+    spec = given(*h.dialing(), h.cancel(4)).when(h.last_word(5, reason="failed", seen=False, stayed=False))
+    spec.when(h.fenced(7)).then(FenceConfirmed).when(h.tick(17)).then(DialUnknown, CallEnded)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        (h.left(36, reason="USER_UNAVAILABLE"), h.last_word(36.5, reason="callee_left", stayed=False)),
+        (h.tick(58), h.last_word(58.5, reason="cancelled", stayed=True)),
+    ],
+    ids=["rang out", "rang on and was taken down"],
+)
+def test_a_phone_that_was_seen_to_ring_and_not_taken_up_was_not_answered(word: tuple[i.AnyInput, ...]) -> None:
+    """Nobody heard the dial's own answer, but the agent was there to the leg's end: no answer, by the campaign's rule."""
+    spec = given(*h.ringing(), *word).when(h.fenced(60)).then(FenceConfirmed)
+    spec.when(h.tick(70)).then(seen_unanswered(1), RetryScheduled)
+    assert spec.decided[-1].body == RetryScheduled(attempt=1, not_before=h.at(70 + 1800), outcome=Outcome.NO_ANSWER)
+    assert spec.call().dials == 1
+
+
+def test_what_the_carrier_says_counts_before_what_the_agent_saw() -> None:
+    """The SIP status comes within the grace, and decides."""
+    spec = given(*h.ringing(), h.left(9, reason="USER_UNAVAILABLE"), h.last_word(9.5, stayed=False), h.fenced(11))
+    spec.when(h.failed(12, 404)).then(DialFailed, CallEnded).over()
+    assert spec.decided[-1].body.outcome is Outcome.INVALID_NUMBER
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (h.left(9, reason="USER_REJECTED"), h.last_word(9.5, stayed=False)),
+        (h.left(9, reason="USER_UNAVAILABLE"), h.delivered(9.2), h.last_word(9.5, stayed=False)),
+        (h.gone(9), h.last_word(9.5, reason="cancelled", stayed=True, gap=True)),
+        (h.gone(9), h.last_word(9.5, reason="cancelled")),
+    ],
+    ids=["busy or declined", "answered all the same", "it looked away", "an agent of a former version"],
+)
+def test_a_phone_whose_end_nobody_saw_is_not_called_unanswered(words: tuple[i.AnyInput, ...]) -> None:
+    """LiveKit says USER_REJECTED of 486 and of 603 alike: only a SIP status tells them apart."""
+    spec = given(*h.ringing(), *words, h.fenced(11)).when(h.tick(21)).over()
+    assert not any(isinstance(r.body, DialFailed) for r in spec.log)
+
+
+def test_a_number_that_never_rang_is_not_called_unanswered() -> None:
+    """USER_UNAVAILABLE before ringing may be a number that does not exist."""
+    spec = given(*h.dialing(), h.left(4, reason="USER_UNAVAILABLE"), h.last_word(5, stayed=False), h.fenced(6))
+    spec.when(h.tick(16)).then(DialUnknown, CallEnded).over()
 
 
 def test_an_agent_that_looked_away_proves_nothing() -> None:

@@ -56,16 +56,21 @@ def variants(s: float) -> list[i.AnyInput]:
             h.turn(s, attempt),
             h.turn(s + 100_000, attempt),
             h.gone(s, attempt),
+            *(h.listed(s, word, attempt) for word in ("dialing", "ringing", "active", "automation", "")),
             h.silent(s, attempt),
             h.fenced(s, attempt),
             h.ready(s, attempt),
             h.delivered(s, attempt),
             h.hung_up(s, attempt),
             h.left(s, attempt),
+            h.left(s, attempt, reason="USER_UNAVAILABLE"),
             h.crashed(s, attempt),
             h.last_word(s, attempt),
             h.last_word(s, attempt, reason="no_callee", seen=False),
             h.last_word(s, attempt, reason="no_callee", seen=False, gap=True),
+            h.last_word(s, attempt, reason="cancelled", seen=False, stayed=True),
+            h.last_word(s, attempt, reason="cancelled", stayed=True),
+            h.last_word(s, attempt, reason="failed", seen=False, stayed=False),
             h.fact(s, f.CalleeJoined, 2, attempt),
             h.fact(s, f.ConversationStarted, 8, attempt),
             h.fact(s, f.OptOutHeard, 14, attempt, evidence="stop"),
@@ -81,7 +86,7 @@ def variants(s: float) -> list[i.AnyInput]:
     return found
 
 
-LATER = 400.0
+LATER = 800.0
 VARIANTS = [*variants(LATER), *variants(-60)]
 CASES = [
     pytest.param(history, kind, id=f"{name} x {kind.__name__}")

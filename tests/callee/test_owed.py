@@ -46,6 +46,8 @@ OWED: dict[str, tuple[tuple[type, ...], tuple[type, ...]]] = {
     "fencing an unclear dial that may be redialled": ((Fence,), (Fence,)),
     "fencing a cancelled ring": ((Fence,), (Fence,)),
     "fenced, waiting for the last word": ((), ()),
+    "opening again after an unknown": ((OpenRoom,), (OpenRoom,)),
+    "ringing again after an unknown": ((WatchAgent,), (Adopt, WatchAgent)),
     "second attempt ringing": ((WatchAgent,), (Adopt, WatchAgent)),
 }
 

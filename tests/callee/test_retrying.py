@@ -128,24 +128,24 @@ def test_a_final_no_is_final_even_when_the_agent_was_lost_meanwhile(sip: int) ->
 
 def test_an_unknown_dial_is_never_repeated_unless_the_campaign_says_so() -> None:
     """`redial: never` is the default."""
-    spec = given(*h.dialing(), h.dialled(8, "unclear"), h.fenced(10)).when(h.tick(20))
+    spec = given(*h.dialing(), h.gone(8), h.fenced(10)).when(h.tick(20))
     spec.then(DialUnknown, CallEnded).over()
 
 
 def test_an_unknown_dial_is_repeated_by_rule_once_no_leg_can_be_left() -> None:
     """Not before 80 s + ring + maximum duration after the dial, however short the rule's delay."""
     rules = h.prepared(h.REDIALS_UNKNOWN)
-    spec = given(*h.dialing(rules), h.dialled(8, "unclear"), h.fenced(10)).when(h.tick(20))
+    spec = given(*h.dialing(rules), h.gone(8), h.fenced(10)).when(h.tick(20))
     spec.then(DialUnknown, RetryScheduled(attempt=1, not_before=h.at(3 + 80 + 30 + 600), outcome=Outcome.UNKNOWN))
     later = h.prepared(replace(h.REDIALS_UNKNOWN, unknown_after_s=5000))
-    spec = given(*h.dialing(later), h.dialled(8, "unclear"), h.fenced(10)).when(h.tick(20))
+    spec = given(*h.dialing(later), h.gone(8), h.fenced(10)).when(h.tick(20))
     assert spec.decided[-1].body.not_before == h.at(5020)
 
 
 def test_an_unknown_dial_counts_as_a_ring() -> None:
     """It may have been one."""
     rules = h.prepared(replace(h.REDIALS_UNKNOWN, attempts_max=1))
-    spec = given(*h.dialing(rules), h.dialled(8, "unclear"), h.fenced(10)).when(h.tick(20))
+    spec = given(*h.dialing(rules), h.gone(8), h.fenced(10)).when(h.tick(20))
     spec.then(DialUnknown, CallEnded).over()
 
 
@@ -170,13 +170,13 @@ def test_the_last_word_is_waited_for_before_an_attempt_is_judged() -> None:
 def test_an_answer_heard_of_late_ends_a_call_that_waits_for_its_retry() -> None:
     """Never a further attempt after an answered one, however late the answer is known (promise 2)."""
     rules = h.prepared(h.REDIALS_UNKNOWN)
-    spec = given(*h.dialing(rules), h.dialled(8, "unclear"), h.fenced(10), h.tick(20))
+    spec = given(*h.dialing(rules), h.gone(8), h.fenced(10), h.tick(20))
     spec.when(h.status(25, "active")).then(f.CalleeStatus, CallAnswered, CallEnded).over()
 
 
 def test_an_answer_heard_of_late_takes_the_next_attempt_down() -> None:
     """The room of the next attempt is fenced; what is known of the call ends it."""
     rules = h.prepared(h.REDIALS_UNKNOWN)
-    spec = given(*h.dialing(rules), h.dialled(8, "unclear"), h.fenced(10), h.tick(20), h.slot(714), h.room(715, 2))
+    spec = given(*h.dialing(rules), h.gone(8), h.fenced(10), h.tick(20), h.slot(714), h.room(715, 2))
     spec.when(h.delivered(716)).then(f.NotificationDelivered, CallAnswered, FenceStarted)
     spec.when(h.fenced(718, 2), h.tick(730)).then(FenceConfirmed, CallEnded).over()

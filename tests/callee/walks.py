@@ -290,8 +290,12 @@ class Walker:
             h.crashed,
             h.last_word,
             lambda s, a, n: h.last_word(s, a, n, reason="no_callee", seen=False),
+            lambda s, a, n: h.last_word(s, a, n, reason="cancelled", seen=False, stayed=True),
+            lambda s, a, n: h.last_word(s, a, n, reason="cancelled", stayed=True),
+            lambda s, a, n: h.left(s, a, n, "USER_UNAVAILABLE"),
+            lambda s, a, n: h.listed(s, "active", a, n),
         )
-        weights = (2, 4, 5, 3, 1, 1, 1, 2, 1)
+        weights = (2, 4, 5, 3, 1, 1, 1, 2, 1, 1, 1, 1, 1)
         (kind,) = self.random.choices(facts, weights)
         return kind(self.now, attempt, number)
 
@@ -304,6 +308,7 @@ class Walker:
             lambda: h.room(self.now, attempt, number),
             lambda: h.turn(self.now, attempt, number),
             lambda: h.gone(self.now, attempt, number),
+            lambda: h.listed(self.now, self.random.choice(("ringing", "active")), attempt, number),
             lambda: h.silent(self.now, attempt, number),
             lambda: h.fenced(self.now, attempt, number),
             lambda: self.outcome(attempt, number),

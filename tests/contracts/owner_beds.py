@@ -59,6 +59,7 @@ class Recording:
         self.ownership = ownership
         self.wanted: list[tuple[str, frozenset[Effect]]] = []
         self.orphans: list[tuple[str, DialOutcome]] = []
+        self.joined: list[tuple[str, int]] = []
         self.closed = False
 
     def align(self, callee: Callee, wanted: frozenset[Effect], decided_at: float) -> None:
@@ -69,6 +70,9 @@ class Recording:
 
     def close(self) -> None:
         self.closed = True
+
+    def leg_joined(self, callee_key: str, call_id: str, attempt: int) -> None:
+        self.joined.append((call_id, attempt))
 
     def orphaned(self, call_id: str, outcome: DialOutcome) -> None:
         self.orphans.append((call_id, outcome))
@@ -351,6 +355,7 @@ class KafkaFeed:
                     if tp.topic == STOPS.name:
                         ownership.offer_stops(taken)
                     else:
-                        await ownership.offer_records(taken)
+                        for full in ownership.offer_records(taken):
+                            await ownership.space(full)
         finally:
             await consumer.stop()

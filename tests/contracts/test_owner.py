@@ -345,7 +345,7 @@ async def test_stops_are_taken_before_commands_in_every_turn(bed: OwnerBed) -> N
     backlog = [place(bed.number, f"r-{n}") for n in range(10)] + [place(bed.number, "r-last")]
     stop = command("cancel_call", "stop-1", {"call_id": last})
     ownership.positions |= {COMMANDS.name: 0, STOPS.name: 0}
-    await ownership.offer_records([raw(COMMANDS.name, n, bed, value) for n, value in enumerate(backlog)])
+    ownership.offer_records([raw(COMMANDS.name, n, bed, value) for n, value in enumerate(backlog)])
     ownership.offer_stops([raw(STOPS.name, 0, bed, stop)])
     await until(lambda: ownership.positions[COMMANDS.name] == len(backlog))
     assert (await bed.told())[0] == "call_cancelled"

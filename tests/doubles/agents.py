@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dialer.telephony import RoomRequest
@@ -46,6 +47,13 @@ class Job:
     seen: bool = False
     alive: bool = True
     said: list[str] = field(default_factory=list)
+    ready: bool = False
+    lost_at: datetime | None = None
+    """When its process or its machine went; None for one that lives, or ended of itself."""
+    machine_gone: bool = False
+    """Nothing of it is sent any more, not even what it had said."""
+    ended_at: datetime | None = None
+    """When it ended of itself."""
 
 
 class ScriptedAgents:
@@ -56,7 +64,7 @@ class ScriptedAgents:
         self.scripts: deque[Script] = deque()
         self.default = Script()
         self.jobs: list[Job] = []
-        self._rooms: dict[str, Job] = {}
+        self.rooms: dict[str, Job] = {}
         telephony.dispatched = self._dispatched
         telephony.seen = self._seen
 
@@ -65,7 +73,7 @@ class ScriptedAgents:
         job = Job(self._box.open(request.agent_metadata), request.name, script, f"AJ_{len(self.jobs) + 1}")
         self.jobs.append(job)
         if script.comes:
-            self._rooms[request.name] = job
+            self.rooms[request.name] = job
             self._clock.spawn(self._work(job), job.job_id)
 
     async def _work(self, job: Job) -> None:
@@ -78,13 +86,14 @@ class ScriptedAgents:
         while job.alive:
             number = None if renewal == 0 else 1
             self._say(job, f.AgentReady, number=number, renewal=renewal)
+            job.ready = True
             renewal += 1
             if not job.script.renews:
                 return
             await self._clock.sleep(RENEWED_EVERY_S)
 
     def _seen(self, room: str, identity: str, status: str) -> None:
-        job = self._rooms.get(room)
+        job = self.rooms.get(room)
         if job is None or not job.alive:
             return
         if identity == f"agent-{job.job_id}":
@@ -116,17 +125,22 @@ class ScriptedAgents:
     def _happens(self, job: Job, moment: str) -> bool:
         """Die as the script has it."""
         if moment == job.script.crashes_on:
-            self._say(job, f.AgentReady, renewal=0) if moment == "ready" else None
-            self._say(job, f.AgentCrashed)
-            job.alive = False
+            if moment == "ready":
+                self._say(job, f.AgentReady, renewal=0)
+                job.ready = True
+            self.lose(job, told=True)
         elif moment == job.script.falls_silent_on:
-            job.alive = False
+            self.lose(job, told=False)
         return not job.alive
 
-    def _end(self, job: Job, reason: str) -> None:
+    def leave(self, job: Job, *, gap: bool) -> None:
+        """Let an agent go of itself; with a `gap` it had lost its connection to the room before."""
+        self._end(job, "failed", gap=gap)
+
+    def _end(self, job: Job, reason: str, *, gap: bool = False) -> None:
         if job.alive:
-            self._say(job, f.ConversationEnded, reason=reason, callee_seen=job.seen, gap=False)
-            job.alive = False
+            self._say(job, f.ConversationEnded, reason=reason, callee_seen=job.seen, gap=gap)
+            job.alive, job.ended_at = False, self._clock.now()
             self._telephony.leave(job.room, f"agent-{job.job_id}")
 
     def _say(self, job: Job, kind: type[Any], number: int | None = None, **more: Any) -> None:
@@ -143,4 +157,17 @@ class ScriptedAgents:
             time=self._clock.now(),
             data=fact,
         )
-        self._broker.send(OBSERVATIONS, callee_of(job.brief.call_id), encode(envelope), headers_of(envelope))
+        self._ship(job, envelope)
+
+    def _ship(self, job: Job, envelope: Envelope) -> None:
+        """Produce a fact; who simulates a worse world overrides this."""
+        del job
+        assert envelope.subject is not None
+        self._broker.send(OBSERVATIONS, callee_of(envelope.subject), encode(envelope), headers_of(envelope))
+
+    def lose(self, job: Job, *, told: bool) -> None:
+        """End a job's process; its parent says so, or nobody does."""
+        if job.alive:
+            job.alive, job.lost_at, job.machine_gone = False, self._clock.now(), not told
+            if told:
+                self._say(job, f.AgentCrashed)

@@ -106,7 +106,8 @@ class MemoryFeed:
                 if topic is STOPS:
                     ownership.offer_stops(records)
                 else:
-                    await ownership.offer_records(records)
+                    for full in ownership.offer_records(records):
+                        await ownership.space(full)
             await written.wait()
 
     def _new(self, topic: str, partition: int, next_at: dict[str, int]) -> Sequence[RawRecord]:

@@ -121,6 +121,22 @@ class MemoryBroker:
                 seen.append(stored)
         return seen
 
+    def read(
+        self, topic: str, partition: int, start: int, *, committed: bool, count_max: int
+    ) -> tuple[list[Stored], int]:
+        """Return what a reader at `start` is handed next, and its position then, which passes markers and aborted records."""
+        log = self._partitions.get((topic, partition), ())
+        found: list[Stored] = []
+        position = start
+        while position < len(log) and len(found) < count_max:
+            stored = log[position]
+            if committed and stored.transaction is not None and stored.transaction.fate is Fate.OPEN:
+                break
+            if stored.is_committed if committed else not stored.is_marker:
+                found.append(stored)
+            position += 1
+        return found, position
+
     def uncommitted(self, topic: str, partition: int) -> list[Stored]:
         """Return what a read_uncommitted reader sees: all records, no markers."""
         return [stored for stored in self._partitions.get((topic, partition), ()) if not stored.is_marker]

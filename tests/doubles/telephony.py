@@ -92,6 +92,8 @@ class Room:
     sid: str
     request: RoomRequest
     legs: dict[str, _Leg] = field(default_factory=dict)
+    is_ghost: bool = False
+    """The server that held it died: it is listed, nobody is in it, and deleting it fails."""
 
 
 Seen = Callable[[str, str, str], None]
@@ -127,20 +129,72 @@ class TelephonyDouble:
 
     def join(self, room: str, identity: str, kind: Literal["agent", "other"] = "agent") -> bool:
         """Somebody joins; False where the room is not there (it is not made by joining)."""
-        if room not in self.rooms:
+        if room not in self.rooms or self.rooms[room].is_ghost:
             return False
         self.rooms[room].legs[identity] = _Leg(kind, "")
         return True
 
     def leave(self, room: str, identity: str) -> None:
         """Somebody leaves: an agent that dies, a callee that hangs up."""
-        if room in self.rooms and identity in self.rooms[room].legs:
+        if room in self.rooms and not self.rooms[room].is_ghost and identity in self.rooms[room].legs:
             self._end(room, identity, self.rooms[room].legs[identity])
+
+    def make_room(self, request: RoomRequest) -> RoomAnswer:
+        """Make a room and dispatch its agent, once a name; a ghost becomes a room again."""
+        room = self.rooms.get(request.name)
+        if room is None:
+            room = self.rooms[request.name] = Room(f"RM_{next(self._numbers)}", request)
+            self.dispatches.append(request)
+            self.dispatched(request)
+        elif room.is_ghost:
+            room.is_ghost, room.legs = False, {}
+        return RoomAnswer(ok=True, sid=room.sid)
+
+    def invite(self, request: DialRequest) -> DialAnswer | asyncio.Future[DialAnswer]:
+        """Send the INVITE, where the room stands; the answer comes when the phone has one."""
+        if request.trunk_id not in {trunk_id for trunk_id, _ in self.trunks.values()}:
+            return TRUNK_UNKNOWN
+        if request.room not in self.rooms or self.rooms[request.room].is_ghost:
+            return ROOM_GONE
+        return self._invite(request)
+
+    def take_room(self, name: str) -> Deletion:
+        """Take a room down, and everybody in it; of a ghost nobody can say."""
+        room = self.rooms.get(name)
+        if room is None:
+            return "not_found"
+        if room.is_ghost:
+            return "failed"
+        for identity, leg in list(room.legs.items()):
+            self._end(name, identity, leg)
+        del self.rooms[name]
+        return "deleted"
+
+    def list_legs(self, name: str) -> tuple[Leg, ...]:
+        """List who is in a room, a ghost's shades included."""
+        room = self.rooms.get(name)
+        if room is None:
+            return ()
+        return tuple(Leg(identity=i, kind=leg.kind, call_status=leg.status) for i, leg in room.legs.items())
+
+    def haunt(self, name: str) -> None:
+        """End everybody in a room as a killed livekit-server does: the list goes on naming them (reference 4.9)."""
+        room = self.rooms[name]
+        shades = {identity: _Leg(leg.kind, leg.status) for identity, leg in room.legs.items()}
+        for identity, leg in list(room.legs.items()):
+            self._end(name, identity, leg, UNCLEAR)
+        room.is_ghost, room.legs = True, shades
+
+    def exorcise(self, name: str) -> None:
+        """Forget a ghost: its entry has run out."""
+        if name in self.rooms and self.rooms[name].is_ghost:
+            del self.rooms[name]
 
     @property
     def live_legs(self) -> list[tuple[str, str]]:
         """Every callee's leg there is: (room, identity)."""
-        return [(n, i) for n, room in self.rooms.items() for i, leg in room.legs.items() if leg.kind == "sip"]
+        rooms = [(n, room) for n, room in self.rooms.items() if not room.is_ghost]
+        return [(n, i) for n, room in rooms for i, leg in room.legs.items() if leg.kind == "sip"]
 
     # -- the port -----------------------------------------------------------------------------------------------------
 
@@ -148,13 +202,9 @@ class TelephonyDouble:
         fault = await self._meet("create_room", request.name)
         if fault is not None and fault.kind in {"fail", "not_sent"}:
             return RoomAnswer(ok=False, code=fault.code)
-        if request.name not in self.rooms:
-            self.rooms[request.name] = Room(f"RM_{next(self._numbers)}", request)
-            self.dispatches.append(request)
-            self.dispatched(request)
-        sid = self.rooms[request.name].sid
+        answer = self.make_room(request)
         lost = await self._answer(fault)
-        return RoomAnswer(ok=False, code="timeout") if lost else RoomAnswer(ok=True, sid=sid)
+        return RoomAnswer(ok=False, code="timeout") if lost else answer
 
     async def dial(self, request: DialRequest) -> DialAnswer:
         fault = await self._meet("dial", request.attempt_id)
@@ -162,12 +212,9 @@ class TelephonyDouble:
             return NOT_SENT
         if fault is not None and fault.kind == "fail":
             return DialAnswer(result="failed", code=fault.code)
-        if request.trunk_id not in {trunk_id for trunk_id, _ in self.trunks.values()}:
-            return TRUNK_UNKNOWN
-        if request.room not in self.rooms:
-            return ROOM_GONE
+        given = self.invite(request)
         # Shielded: a caller that goes away does not cancel a dial.
-        answer = await asyncio.shield(self._invite(request))
+        answer = given if isinstance(given, DialAnswer) else await asyncio.shield(given)
         lost = await self._answer(fault)
         return UNCLEAR if lost else answer
 
@@ -175,24 +222,15 @@ class TelephonyDouble:
         fault = await self._meet("delete_room", name)
         if fault is not None and fault.kind in {"fail", "not_sent"}:
             return "failed"
-        room = self.rooms.get(name)
-        if room is not None:
-            for identity, leg in list(room.legs.items()):
-                self._end(name, identity, leg)
-            del self.rooms[name]
+        answer = self.take_room(name)
         lost = await self._answer(fault)
-        return "failed" if lost else "deleted" if room is not None else "not_found"
+        return "failed" if lost else answer
 
     async def legs(self, name: str) -> tuple[Leg, ...] | None:
         fault = await self._meet("legs", name)
         if fault is not None and fault.kind in {"fail", "not_sent", "lose_answer"}:
             return None
-        room = self.rooms.get(name)
-        listed = (
-            tuple(Leg(identity=i, kind=leg.kind, call_status=leg.status) for i, leg in room.legs.items())
-            if room
-            else ()
-        )
+        listed = self.list_legs(name)
         await self._answer(fault)
         return listed
 

@@ -135,14 +135,14 @@ class Network:
 
 @contextlib.asynccontextmanager
 async def serve_carrier(
-    livekit_url: str, directory: Path, script: faults.Script | None = None
+    livekit_url: str, directory: Path, script: faults.Script | None = None, *, signalling: bool = False
 ) -> AsyncIterator[Network]:
     """A carrier in process, with one trunk."""
     with Witness(directory / "witness.jsonl") as witness:
         exchange = Exchange(
             livekit_url=livekit_url, api_key=API_KEY, api_secret=API_SECRET, witness=witness, directory=directory
         )
-        carrier = Carrier(exchange, script or faults.Script(), media_timeout_s=2.0)
+        carrier = Carrier(exchange, script or faults.Script(), media_timeout_s=2.0, signalling=signalling)
         runner, port = await serving.start(carrier.app(), 0)
         url = f"http://127.0.0.1:{port}"
         async with api.LiveKitAPI(url, API_KEY, API_SECRET) as client:

@@ -193,6 +193,17 @@ async def test_what_a_dead_process_left_behind_goes_with_it(tmp_path):
         await until(lambda: not alive(grandchild))
 
 
+async def test_a_process_runs_at_the_niceness_of_its_spec_and_its_session_with_it(tmp_path):
+    """Under autogroups a nice value counts within one session only, so the session has one, too."""
+    spec = ProcessSpec(name="patient", argv=[sys.executable, "-c", "import time; time.sleep(60)"], niceness=5)
+    async with Supervisor(tmp_path) as supervisor:
+        await supervisor.start([spec])
+        pid = supervisor.pid("patient")
+        await until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == 5)
+        autogroup = Path(f"/proc/{pid}/autogroup")
+        await until(lambda: not autogroup.exists() or autogroup.read_text().split()[-1] == "5")
+
+
 async def test_stopping_in_the_pause_before_a_restart_starts_nothing(tmp_path):
     """A stop that comes between two lives leaves nothing running."""
     supervisor = Supervisor(tmp_path)

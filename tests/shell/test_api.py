@@ -14,6 +14,8 @@ from aiohttp import web
 from aiokafka import TopicPartition
 
 from dialer.api import PREFIX, ApiParts, create_app
+from dialer.control_desk import ControlDesk
+from dialer.control_words import Words
 from dialer.requests import NotAccepted, Requests
 from dialer.topic_setup import create_or_verify
 from dialer.webhooks import Webhooks
@@ -76,9 +78,14 @@ async def requests(kafka_bootstrap: str) -> AsyncIterator[Requests]:
     await requests.close()
 
 
+async def nobody_up() -> tuple[str, ...]:
+    return ()
+
+
 def client_of(requests: Requests, query_url: str = "", **over: Any) -> httpx.AsyncClient:
     parts: Mapping[str, Any] = {
         "requests": requests,
+        "control": ControlDesk(Words(), requests.send_control, nobody_up, SystemClock()),
         "webhooks": Webhooks(KEY, SECRET),
         "pepper": PEPPER,
         "clock": SystemClock(),
@@ -380,6 +387,9 @@ async def test_the_openapi_document_names_every_route(api: Api) -> None:
         ("DELETE", "/v1/calls/{call}"),
         ("POST", "/v1/suppressions"),
         ("DELETE", "/v1/suppressions/{callee}"),
+        ("POST", "/v1/control/stop"),
+        ("POST", "/v1/control/resume"),
+        ("GET", "/v1/control"),
         ("POST", "/v1/livekit/webhook"),
         ("GET", "/health"),
         ("GET", "/ready"),

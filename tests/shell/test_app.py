@@ -268,7 +268,7 @@ async def test_a_process_that_is_asked_to_end_waits_for_its_dials_and_the_next_o
     assert process.app._shared.dialing == 0
     assert len(process.telephony.live_legs) == 1, "the conversation goes on without the dialer"
     following = Process(settings, producer, process.telephony)
-    following.agents._rooms = process.agents._rooms
+    following.agents.rooms = process.agents.rooms
     await following.ready()
     async with asyncio.timeout(60):
         while "call_ended" not in (told := (await group.told([call]))[call]):

@@ -57,7 +57,7 @@ def test_every_command_says_what_it_is_for() -> None:
     assert set(told) == set(subcommands(top))
     assert all(told.values())
     expected = {"serve", "agent", "projections", "call", "cancel", "suppress", "lift", "status", "events", "explain"}
-    assert expected | {"topics", "rejected", "config", "rehearse"} == set(told)
+    assert expected | {"topics", "rejected", "config", "rehearse", "stop", "resume", "control"} == set(told)
     for name, command in subcommands(top).items():
         for option in command._actions:
             if option.option_strings and option.dest not in {"help", "rest"}:
@@ -92,6 +92,9 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         ["call", "--priority", "high"],
         ["cancel"],
         ["events", "--x"],
+        ["stop"],
+        ["stop", "--all", "--campaign", "c"],
+        ["resume", "--all", "--now"],
     ],
 )
 def test_a_wrong_command_line_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +128,9 @@ def test_serve_names_what_is_not_set(environment: pytest.MonkeyPatch, capsys: py
     assert "DIALER_PEPPER is not set" in one_line(capsys)
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["status", CALL], ["cancel", CALL], ["explain", CALL]])
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["status", CALL], ["cancel", CALL], ["explain", CALL], ["stop", "--all"]]
+)
 def test_a_dialer_that_is_away_is_one_line(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
@@ -134,7 +139,9 @@ def test_a_dialer_that_is_away_is_one_line(
     assert "is `dialer serve` up, is DIALER_URL right?" in one_line(capsys)
 
 
-@pytest.mark.parametrize("arguments", [["events", "--no-follow"], ["rejected"], ["topics"]])
+@pytest.mark.parametrize(
+    "arguments", [["events", "--no-follow"], ["rejected"], ["topics"], ["stop", "--all", "--kafka"]]
+)
 def test_a_kafka_that_is_away_is_one_line(
     environment: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]
 ) -> None:
@@ -253,6 +260,49 @@ def test_stops_are_asked_for(server: Server, arguments: list[str], asked: tuple[
     server.answers[asked[1]] = (202, {"call_id": None, "callee_key": CALL[:26]})
     assert main(arguments) == 0
     assert server.asked[0][:3] == asked
+
+
+def view(**over: Any) -> dict[str, Any]:
+    """What GET /v1/control answers."""
+    dialers = [{"dialer": name, "applied": 7, "confirmed": True} for name in ("dialer-a", "dialer-b")]
+    return {"after": 7, "confirmed": True, "said": [], "dialers": dialers, "loud_partitions": []} | over
+
+
+def test_a_stop_waits_for_confirmations_and_names_who_is_missing(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Body, answer and exit code of the kill switch."""
+    server.answers["/v1/control/stop"] = (202, {"after": 7, "key": "*", "state": "stopped", "hang_up": True})
+    server.answers["/v1/control?after=7"] = (200, view())
+    assert main(["stop", "--all", "--now"]) == 0
+    assert capsys.readouterr().out == "stop all campaigns: accepted as 7; confirmed by 2 dialers\n"
+    assert server.asked[0][:3] == ("POST", "/v1/control/stop", {"all": True, "now": True})
+    late = {"dialer": "dialer-b", "applied": None, "confirmed": False}
+    missing = view(confirmed=False, dialers=[view()["dialers"][0], late], loud_partitions=[3, 17])
+    server.answers["/v1/control?after=7"] = (200, missing)
+    assert main(["stop", "--campaign", "rx-refill", "--timeout-s", "0"]) == EXIT_FAILED
+    line = one_line(capsys)
+    assert "stop rx-refill: accepted as 7, but not confirmed by dialer-b and phones may ring" in line
+    assert "on partitions 3, 17" in line
+    assert server.asked[2][2] == {"campaign_id": "rx-refill", "now": False}
+
+
+def test_a_resume_says_what_is_stopped_still(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each word is taken back by itself."""
+    said = [
+        {"key": "*", "state": "running", "hang_up": False, "offset": 9},
+        {"key": "rx-refill", "state": "stopped", "hang_up": True, "offset": 7},
+    ]
+    server.answers["/v1/control/resume"] = (202, {"after": 9})
+    server.answers["/v1/control?after=9"] = server.answers["/v1/control"] = (200, view(said=said, dialers=[]))
+    assert main(["resume", "--all"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "resume all campaigns: accepted as 9; no dialer is up; it holds for the next",
+        "rx-refill is stopped still",
+    ]
+    assert main(["control"]) == 0
+    assert "rx-refill                       stopped, what rings or talks is hung up" in capsys.readouterr().out
 
 
 def test_explain_shows_the_causal_chain_with_gaps(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,13 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from dialer.control import EVERYTHING, ControlReader, ControlUnreadable, Dialling, LayoutMismatch
+from dialer.control import ControlReader, ControlUnreadable, LayoutMismatch
+from dialer.control_words import EVERYTHING, Dialling
 from dialer.topic_setup import create_or_verify
 from rehearsal.ports import free_port
 from runtime.clock import SystemClock
 from runtime.kafka import idempotent_producer
+from runtime.seal import MasterKey
 from schemas.topics import CONTROL, FORMAT_KEY, LAYOUT_KEY
 from tests.doubles.waiting import until
 
@@ -91,7 +93,7 @@ async def test_what_was_said_before_the_start_is_known_after_it(control: Control
     await control.say("c", "running")
     reader = await control.reader()
     assert [reader.stopped(campaign) for campaign in "abcd"] == [True, True, False, False]
-    assert (reader.state("a"), reader.state("b")) == (Dialling.STOPPED, Dialling.PAUSED)
+    assert (reader.words.state("a"), reader.words.state("b")) == (Dialling.STOPPED, Dialling.PAUSED)
     assert reader.version() == "4"
 
 
@@ -149,6 +151,18 @@ async def test_another_layout_is_an_error_that_names_it(control: Control, key: b
     reader = await control.reader()
     with pytest.raises(LayoutMismatch, match=key.decode().replace("$", r"\$")):
         await reader.ensure_layout()
+
+
+async def test_another_master_key_is_an_error_before_anything_is_read_with_it(control: Control) -> None:
+    """No data key would unwrap: such a process must not begin; the message holds no key."""
+    secret = bytes(range(32))
+    first = await control.reader()
+    await first.ensure_layout(MasterKey(secret).check)
+    await first.ensure_layout(MasterKey(secret).check)
+    second = await control.reader()
+    with pytest.raises(LayoutMismatch, match="DIALER_MASTER_KEY") as refused:
+        await second.ensure_layout(MasterKey(bytes(32)).check)
+    assert secret.hex()[:16] not in str(refused.value)
 
 
 async def test_no_broker_is_one_line_that_says_so(control: Control) -> None:

@@ -203,7 +203,7 @@ async def test_a_bug_while_a_batch_is_handed_over_ends_the_process(group: Group)
     class Bug(RuntimeError):
         pass
 
-    async def offer_records(_: Any) -> None:
+    def offer_records(_: Any) -> None:
         raise Bug
 
     member.intake._feeding[3] = SimpleNamespace(offer_records=offer_records)  # type: ignore[assignment]

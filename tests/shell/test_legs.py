@@ -12,6 +12,8 @@ from dialer.gate import DIAL_AGE_MAX_S
 from dialer.telephony import RoomRequest
 from runtime import metrics
 from schemas.brief import Brief
+from schemas.envelope import Envelope, encode, headers_of
+from schemas.observations import ParticipantJoined
 from schemas.topics import OBSERVATIONS
 from schemas.values import partition_of, room_name
 from tests.doubles.agents import Script
@@ -154,8 +156,9 @@ async def test_a_row_that_is_stale_is_waited_for_5_s_then_withheld(
     world: World, stale: Callable[[World], None], reason: str
 ) -> None:
     """Not sooner, not later; the call goes on with the next attempt once it is fresh again."""
-    stale(world)
     call = world.place()
+    await world.until_told(call, "room_created")
+    stale(world)
     await world.until_told(call, "dial_started")
     await world.clock.advance(DIAL_AGE_MAX_S - 0.2)
     assert "dial_withdrawn" not in world.told(call)
@@ -315,3 +318,85 @@ async def test_a_taken_over_dial_that_was_never_sent_is_withdrawn_and_made_again
     assert world.last(call, "dial_withdrawn")["reason"] == "not_sent"
     assert [i.attempt_id for i in world.telephony.invites] == [f"{call}-2"]
     assert world.last(call, "call_ended")["outcome"] == "delivered"
+
+
+def joined(world: World, call: str, attempt: int) -> None:
+    """LiveKit's webhook: a callee's leg came into the attempt's room."""
+    envelope = Envelope(
+        type=ParticipantJoined.TYPE,
+        source="/livekit/webhook",
+        id=f"EV_{attempt}",
+        subject=call,
+        time=world.clock.now(),
+        data=ParticipantJoined(attempt=attempt, kind="sip"),
+    )
+    world.broker.send(OBSERVATIONS, call[:26], encode(envelope), headers_of(envelope))
+
+
+async def test_a_leg_that_shows_up_after_its_fence_is_hung_up_and_alarmed(world: World) -> None:
+    """A room should not have come back; whoever made it, nobody rings through it."""
+    call = world.place()
+    await world.until_told(call, "call_ended")
+    room, before = room_name(call, 1), metrics.ALARMS.labels("leg_in_fenced_room")._value.get()
+    joined(world, call, 1)
+    await world.clock.advance(1)
+    assert metrics.ALARMS.labels("leg_in_fenced_room")._value.get() == before, "a late webhook of a leg that is gone"
+    request = replace(world.telephony.dispatches[0], name=room)
+    world.telephony.rooms[room] = Room("RM_late", request, {f"callee-{call}-1": _Leg("sip", "ringing")})
+    world.telephony.fault("delete_room", Fault(kind="fail"))
+    joined(world, call, 1)
+    await world.clock.advance(3)
+    assert metrics.ALARMS.labels("leg_in_fenced_room")._value.get() == before + 1
+    assert world.telephony.live_legs == []
+    assert world.told(call)[-1] == "call_ended"
+
+
+async def test_a_leg_of_the_attempt_under_way_is_no_stray(world: World) -> None:
+    """Its webhook is no news."""
+    world.telephony.script(ANN, Phone(rings_for_s=5.0))
+    call = world.place()
+    await world.until_told(call, "callee_ringing")
+    asked_before = len(asked(world, "delete_room"))
+    joined(world, call, 1)
+    await world.clock.advance(1)
+    assert len(asked(world, "delete_room")) == asked_before
+    assert len(world.telephony.live_legs) == 1
+
+
+async def test_a_process_that_slept_makes_no_room_until_it_is_known_to_own_still(world: World) -> None:
+    """A room behind another owner's fence would stand there for nobody."""
+    world.sight.membership_s = 7.5
+    call = world.place()
+    await world.until_told(call, "attempt_opened")
+    await world.clock.advance(3)
+    assert asked(world, "create_room") == []
+    world.sight.membership_s = 0.0
+    await world.clock.advance(1)
+    assert asked(world, "create_room") == [room_name(call, 1)]
+
+
+async def test_an_attempt_that_is_given_up_meanwhile_gets_no_room(world: World) -> None:
+    """It was cancelled while its process did not know whether it owns it."""
+    world.sight.membership_s = 7.5
+    call = world.place()
+    await world.until_told(call, "attempt_opened")
+    world.stop("cancel_call", call_id=call)
+    await world.clock.advance(20)
+    assert asked(world, "create_room") == []
+    assert world.last(call, "call_ended")["outcome"] == "cancelled"
+
+
+async def test_a_call_that_waits_too_long_for_its_trunk_opens_again_and_pays_nothing(world: World) -> None:
+    """LiveKit closes a room without a callee after 300 s, so ours is taken down before."""
+    call = world.place()
+    await world.until_told(call, "attempt_opened")
+    world.shared.pacer.set_share(0, 24)
+    await world.clock.advance(245)
+    assert world.last(call, "fence_started")["reason"] == "turn_overdue"
+    callee = world.ownership().committed(key_of(ANN))
+    assert callee is not None
+    assert callee.calls[call].openings_spent == 0
+    world.shared.pacer.set_share(24, 24)
+    await world.clock.advance(60)
+    assert world.last(call, "call_ended")["outcome"] == "delivered"
+    assert "agent_unavailable" not in world.told(call)

@@ -22,10 +22,10 @@ def trunk(name="a", calls_per_s=2, concurrency_max=10):
     )
 
 
-def pacer(*trunks, rooms_max=1000, share=(1, 1), clock=None):
+def pacer(*trunks, rooms_max=1000, share=(1, 1), clock=None, **more):
     granted = []
     made = Pacer(
-        trunks or (trunk(),), rooms_max, clock or VirtualClock(), lambda kind, key: granted.append((kind, key))
+        trunks or (trunk(),), rooms_max, clock or VirtualClock(), lambda kind, key: granted.append((kind, key)), **more
     )
     made.set_share(*share)
     return made, granted
@@ -321,3 +321,21 @@ def test_every_call_gets_its_slot_and_equals_differ_by_one_at_most(calls):
         both = [o for o in waiting if o[1] == lane[1] and served[o] < waiting[o]]
         assert all(served[lane] - served[o] <= 1 for o in both)
     assert served == waiting
+
+
+def test_a_held_campaign_keeps_its_places_and_holds_up_nobody():
+    """While it is held others are served, of its priority or below; released, it is served in its order."""
+    held = {"a"}
+    p, granted = pacer(trunk(concurrency_max=2), is_held=lambda campaign: campaign in held)
+    for i in range(3):
+        p.ask_slot(f"a{i}", "a", "a", 9)
+    p.ask_slot("b0", "a", "b", 5)
+    p.ask_slot("c0", "a", "c", 1)
+    assert slots(granted) == ["b0", "c0"]
+    p.release("b0")
+    assert slots(granted) == ["b0", "c0"]
+    held.clear()
+    p.tick(0.0)
+    p.release("c0")
+    assert slots(granted) == ["b0", "c0", "a0", "a1"]
+    assert set(p.holding()) == {"a0", "a1"}

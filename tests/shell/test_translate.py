@@ -19,7 +19,7 @@ from dialer.callee.state import Callee
 from dialer.callee.step import step
 from dialer.prepare import open_message, open_number, open_variables
 from dialer.records import forwarded
-from dialer.translate import Forward, Given, Ignored, Renewed
+from dialer.translate import Forward, Given, Ignored, Joined, Renewed
 from schemas import facts as f
 from schemas import topics
 from schemas.commands import RECORD_BYTES_MAX
@@ -238,6 +238,12 @@ async def test_a_renewed_readiness_is_for_the_gate_only(desk: Desk) -> None:
     assert desk.read(observed(f.AgentReady.TYPE, FACT | {"renewal": 3})) == Renewed(CALL, 1)
 
 
+async def test_a_leg_that_joins_is_for_the_effects_only(desk: Desk) -> None:
+    """The leg of an attempt that is over is hung up; any other is no news."""
+    joined = observed("livekit.observation.participant_joined.v1", {"attempt": 2, "kind": "sip"})
+    assert desk.read(joined) == Joined(CALL, 2)
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
@@ -245,7 +251,7 @@ async def test_a_renewed_readiness_is_for_the_gate_only(desk: Desk) -> None:
         (f.CalleeStatus.TYPE, FACT | {"status": "levitating"}),
         (f.CalleeJoined.TYPE, {"attempt": 0, "job_id": "x", "number": 1}),
         ("livekit.observation.participant_left.v1", {"attempt": 1, "kind": "agent", "reason": "X"}),
-        ("livekit.observation.participant_joined.v1", {"attempt": 1, "kind": "sip"}),
+        ("livekit.observation.participant_joined.v1", {"attempt": 1, "kind": "agent"}),
     ],
 )
 async def test_what_means_nothing_to_this_version_is_ignored(desk: Desk, kind: str, data: Any) -> None:

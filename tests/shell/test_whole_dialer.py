@@ -155,6 +155,7 @@ async def test_an_agent_whose_machine_dies_in_the_call_ends_it_within_30_s(world
     assert len(world.telephony.live_legs) == 1
     await world.clock.advance(30)
     assert world.telephony.live_legs == []
+    await world.clock.advance(10)  # its last word is waited for
     assert world.last(call, "call_ended")["outcome"] == "agent_lost"
 
 

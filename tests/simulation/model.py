@@ -1,0 +1,389 @@
+"""What a log must say of itself to keep promises 1, 2, 3 and 5: laws over records of `dialer.events`, in order.
+
+`accept(records)` takes any log, a simulated or a real one. It keeps its own small account of each call, from the
+names and fields of the records alone; only the law of promise 5 uses the dialer's fold.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from dialer.callee.evolve import Copied, Recorded, evolve
+from dialer.callee.state import Callee
+from dialer.records import encode_snapshot
+from schemas.codec import LOGGED, Unknown, decode_payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A promise that was broken: which, by which invariant, and what was seen."""
+
+    promise: int
+    invariant: str
+    text: str
+
+
+@dataclass(slots=True)
+class _Attempt:
+    number: int
+    joined: bool = False
+    dialed: bool = False
+    withdrawn: bool = False
+    failed: str = ""
+    sent: bool = True
+    unknown: bool = False
+    fencing: bool = False
+    fenced: bool = False
+    gave_up: bool = False
+    retried: bool = False
+    rang: bool = False
+
+
+@dataclass(slots=True)
+class _Call:
+    """What the records said of one call so far."""
+
+    requested: int = 0
+    prepared: bool = False
+    ended: str = ""
+    cancelled: bool = False
+    suppressed: bool = False
+    answered: bool = False
+    redials_unknown: bool = False
+    not_before: datetime | None = None
+    dials: int = 0
+    attempts: list[_Attempt] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Person:
+    """What the records said of one callee so far."""
+
+    sequence: int | None = None
+    suppressed: bool = False
+    folded: Callee | None = None
+    calls: list[_Call] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """One record, read."""
+
+    name: str
+    call_id: str | None
+    at: datetime
+    data: Mapping[str, Any]
+    call: _Call
+    attempt: _Attempt | None
+    person: _Person
+
+
+Law = Callable[[_Said], str | None]
+COMPARED_EVERY: Final = 4
+"""One snapshot of so many is compared as it is written; the last ones all are."""
+TERMINAL: Final = frozenset({"call_ended", "call_refused"})
+
+
+def _one_request(s: _Said) -> str | None:
+    return "requested twice" if s.name == "call_requested" and s.call.requested else None
+
+
+def _requested_first(s: _Said) -> str | None:
+    known = s.call.requested or s.name in {"call_requested", "call_cancelled"}
+    return None if s.call_id is None or known else f"{s.name} before the request"
+
+
+def _one_end(s: _Said) -> str | None:
+    return f"{s.name} after {s.call.ended}" if s.name in TERMINAL and s.call.ended else None
+
+
+def _nothing_after_the_end(s: _Said) -> str | None:
+    late = s.call.ended and s.call_id is not None and s.name not in TERMINAL
+    return f"{s.name} after {s.call.ended}" if late else None
+
+
+def _refused_before_a_room(s: _Said) -> str | None:
+    return "refused after its first room was asked for" if s.name == "call_refused" and s.call.attempts else None
+
+
+def _ended_after_a_room(s: _Said) -> str | None:
+    return "ended before its first room was asked for" if s.name == "call_ended" and not s.call.attempts else None
+
+
+def _attempts_count_up(s: _Said) -> str | None:
+    wrong = s.name == "attempt_opened" and s.data["attempt"] != len(s.call.attempts) + 1
+    return f"attempt {s.data['attempt']} is opened after {len(s.call.attempts)}" if wrong else None
+
+
+def _one_dial_an_attempt(s: _Said) -> str | None:
+    if s.name != "dial_started":
+        return None
+    if s.attempt is None or s.attempt is not s.call.attempts[-1]:
+        return "a dial of an attempt that is not open"
+    return "a second dial_started" if s.attempt.dialed else None
+
+
+def _another_only_after_a_retry(s: _Said) -> str | None:
+    if s.name != "attempt_opened" or not s.call.attempts:
+        return None
+    if not s.call.attempts[-1].retried:
+        return "opened without retry_scheduled"
+    early = s.call.not_before is not None and s.at < s.call.not_before
+    return f"opened at {s.at}, not before {s.call.not_before}" if early else None
+
+
+def _retry_after_a_fence(s: _Said) -> str | None:
+    if s.name != "retry_scheduled" or s.attempt is None:
+        return None
+    over = s.attempt.fenced or s.attempt.gave_up or not s.attempt.dialed
+    return None if over else "a retry while the attempt's room may stand"
+
+
+def _retry_after_a_known_outcome(s: _Said) -> str | None:
+    if s.name != "retry_scheduled" or s.attempt is None:
+        return None
+    a = s.attempt
+    known = not a.dialed or a.withdrawn or (a.failed not in {"", "unknown"}) or s.call.redials_unknown
+    return None if known else "a retry of a dial nobody knows the outcome of"
+
+
+def _nothing_after_an_answer(s: _Said) -> str | None:
+    wrong = s.name in {"retry_scheduled", "attempt_opened", "dial_started"} and s.call.answered
+    return f"{s.name} after an answer" if wrong else None
+
+
+def _agent_before_the_dial(s: _Said) -> str | None:
+    wrong = s.name == "dial_started" and s.attempt is not None and not s.attempt.joined
+    return "dial_started without agent_joined" if wrong else None
+
+
+def _permitted(s: _Said) -> str | None:
+    if s.name != "dial_started":
+        return None
+    permit = s.data.get("permit") or {}
+    missing = [k for k in ("policy", "window", "region", "control") if not permit.get(k)]
+    if missing or "zones" not in permit:
+        return f"permit without {missing or 'zones'}"
+    if permit["suppressed"]:
+        return "a permit for a suppressed callee"
+    counted = (permit["attempts_before"], permit["openings_before"])
+    return None if counted == (s.call.dials, len(s.call.attempts) - 1) else f"permit counts {counted}"
+
+
+def _prepared_before_a_room(s: _Said) -> str | None:
+    return "opened without a definition" if s.name == "attempt_opened" and not s.call.prepared else None
+
+
+def _stopped_means_no_dial(s: _Said) -> str | None:
+    if s.name not in {"attempt_opened", "dial_started"}:
+        return None
+    if s.call.cancelled:
+        return f"{s.name} after call_cancelled"
+    return f"{s.name} while suppressed" if s.person.suppressed or s.call.suppressed else None
+
+
+LAWS: Final[tuple[tuple[int, str, Law], ...]] = (
+    (1, "a call is requested once", _one_request),
+    (1, "a call begins with its request", _requested_first),
+    (1, "a call ends once", _one_end),
+    (1, "nothing about a call's fate follows its end", _nothing_after_the_end),
+    (1, "a call is refused before its first room, and ended after", _refused_before_a_room),
+    (1, "a call is refused before its first room, and ended after", _ended_after_a_room),
+    (2, "attempts count up by one", _attempts_count_up),
+    (2, "an attempt is dialed once", _one_dial_an_attempt),
+    (2, "a further attempt follows a committed retry, not before its time", _another_only_after_a_retry),
+    (2, "a retry follows a fence", _retry_after_a_fence),
+    (2, "a retry follows a known outcome, or the campaign's rule", _retry_after_a_known_outcome),
+    (2, "no further attempt follows an answer", _nothing_after_an_answer),
+    (3, "a dial says why it was allowed", _permitted),
+    (3, "an attempt follows a known definition", _prepared_before_a_room),
+    (4, "a dial follows its agent", _agent_before_the_dial),
+    (6, "a stop is a stop on the log", _stopped_means_no_dial),
+)
+"""Every law with its promise; a record is checked against what the records before it said."""
+
+
+class LogModel:
+    """Takes a log record by record; violations are kept, the first of each law and call."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+        self.calls: dict[str, _Call] = defaultdict(_Call)
+        self.people: dict[str, _Person] = defaultdict(_Person)
+        self._snapshots = 0
+        self.rules: set[str] = set()
+        """Rows of the SIP table that were met."""
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Take the next record of the log."""
+        call_id = record.get("subject")
+        callee_key = (call_id or record["id"])[:26]
+        person = self.people[callee_key]
+        kind, data = record["type"], record["data"]
+        at = datetime.fromisoformat(record["time"])
+        self._count(person, callee_key, int(record["sequence"]))
+        if kind.startswith("dialer.event."):
+            call = self.calls[call_id] if call_id is not None else _Call()
+            number = data.get("attempt")
+            attempt = next((a for a in reversed(call.attempts) if a.number == number), None)
+            said = _Said(
+                name=kind.split(".")[2], call_id=call_id, at=at, data=data, call=call, attempt=attempt, person=person
+            )
+            for promise, invariant, law in LAWS:
+                wrong = law(said)
+                if wrong is not None:
+                    self.violations.append(Violation(promise=promise, invariant=invariant, text=f"{call_id}: {wrong}"))
+            self._note(said)
+        self._fold(person, callee_key, record, at)
+
+    def snapshot(self, callee_key: str, value: bytes) -> None:
+        """Compare a snapshot with the fold of the log so far (promise 5)."""
+        self._snapshots += 1
+        folded = self.people[callee_key].folded
+        if self._snapshots % COMPARED_EVERY == 0 and folded is not None and encode_snapshot(folded) != value:
+            text = f"{callee_key}: the snapshot is not the fold of its events"
+            self.violations.append(Violation(promise=5, invariant="state is the fold of the log", text=text))
+
+    def is_dialing(self) -> bool:
+        """Tell whether any call is between the opening of an attempt and its dial's end or fence."""
+        last = (call.attempts[-1] for call in self.calls.values() if call.attempts and not call.ended)
+        return any(not (attempt.fencing or attempt.retried or attempt.rang) for attempt in last)
+
+    def unended(self) -> list[str]:
+        """Name the calls that were requested and have no terminal event."""
+        return [call_id for call_id, call in self.calls.items() if call.requested and not call.ended]
+
+    def _count(self, person: _Person, callee_key: str, sequence: int) -> None:
+        known = person.sequence is not None and (person.folded is None or person.folded.calls)
+        if person.sequence is not None and (sequence <= person.sequence or (known and sequence != person.sequence + 1)):
+            text = f"{callee_key}: {sequence} after {person.sequence}"
+            self.violations.append(Violation(promise=5, invariant="a callee's sequence counts up by one", text=text))
+        person.sequence = sequence
+
+    def _fold(self, person: _Person, callee_key: str, record: Mapping[str, Any], at: datetime) -> None:
+        body = decode_payload(LOGGED, record["type"], record["data"])
+        if isinstance(body, Unknown):
+            return
+        if not record["type"].startswith("dialer.event."):
+            body = Copied(fact=body, source=record["source"], id=record["id"])
+        recorded = Recorded(int(record["sequence"]), at, record.get("subject"), body, record.get("causationid", ""))
+        person.folded = evolve(person.folded or Callee(callee_key=callee_key), recorded)
+
+    def _note(self, s: _Said) -> None:
+        note = _NOTES.get(s.name)
+        if note is not None:
+            note(s)
+        if s.name == "dial_failed":
+            self.rules.add(s.data["rule"])
+        elif s.name == "callee_suppressed" and s.call_id is None:
+            s.person.suppressed = True
+            for call in s.person.calls:
+                call.suppressed = True
+        if s.name in TERMINAL:
+            s.call.ended = s.name
+
+
+def _requested(s: _Said) -> None:
+    s.call.requested += 1
+    s.person.calls.append(s.call)
+
+
+def _prepared(s: _Said) -> None:
+    s.call.prepared = True
+    s.call.redials_unknown = s.data["rules"]["unknown_after_s"] is not None
+
+
+def _opened(s: _Said) -> None:
+    s.call.attempts.append(_Attempt(number=s.data["attempt"]))
+
+
+def _dial_failed(s: _Said) -> None:
+    assert s.attempt is not None
+    s.attempt.failed, s.attempt.sent = s.data["outcome"], s.data["sent"]
+    if not s.data["sent"]:
+        s.call.dials -= 1
+
+
+def _withdrawn(s: _Said) -> None:
+    assert s.attempt is not None
+    s.attempt.withdrawn = True
+    s.call.dials -= 1
+
+
+def _dialed(s: _Said) -> None:
+    s.call.dials += 1
+    if s.attempt is not None:
+        s.attempt.dialed = True
+
+
+def _answered(s: _Said) -> None:
+    s.call.answered = True
+
+
+def _retry(s: _Said) -> None:
+    s.call.not_before = datetime.fromisoformat(s.data["not_before"])
+    if s.attempt is not None:
+        s.attempt.retried = True
+
+
+def _lifted(s: _Said) -> None:
+    s.person.suppressed = False
+
+
+def _mark(name: str) -> Callable[[_Said], None]:
+    def mark(s: _Said) -> None:
+        if s.attempt is not None:
+            setattr(s.attempt, name, True)
+
+    return mark
+
+
+def _dial_unknown(s: _Said) -> None:
+    assert s.attempt is not None
+    s.attempt.unknown, s.attempt.gave_up = True, s.data["alarm"]
+
+
+def _cancelled(s: _Said) -> None:
+    s.call.cancelled = True
+
+
+_NOTES: Final[dict[str, Callable[[_Said], None]]] = {
+    "call_requested": _requested,
+    "call_prepared": _prepared,
+    "call_cancelled": _cancelled,
+    "attempt_opened": _opened,
+    "agent_joined": _mark("joined"),
+    "dial_started": _dialed,
+    "dial_failed": _dial_failed,
+    "dial_withdrawn": _withdrawn,
+    "dial_unknown": _dial_unknown,
+    "callee_ringing": _mark("rang"),
+    "call_answered": _answered,
+    "fence_started": _mark("fencing"),
+    "fence_confirmed": _mark("fenced"),
+    "retry_scheduled": _retry,
+    "suppression_lifted": _lifted,
+}
+
+
+def accept(records: Iterable[bytes | Mapping[str, Any]], *, complete: bool = True) -> tuple[Violation, ...]:
+    """Check a log: records of `dialer.events` as bytes or parsed, each callee's in their order on the log.
+
+    `complete`: the log was read after everything had come to rest, so that every call has ended.
+    """
+    model = LogModel()
+    for record in records:
+        model.take(orjson.loads(record) if isinstance(record, bytes) else record)
+    found = list(model.violations)
+    if complete:
+        found += [
+            Violation(promise=1, invariant="every call ends", text=f"{call_id}: no terminal event")
+            for call_id in model.unended()
+        ]
+    return tuple(found)
