@@ -8,11 +8,15 @@ STAMP := $(VENV)/.installed
 LOCK_PYTHON := 3.11
 RUN_DEMO := run/demo
 RUN_KILL := run/demo-kill
+RUN_PROVE := run/prove
+# How much is proven: more overnight (make sim SEEDS=100000, make prove CALLS=10000).
+SEEDS ?= 2000
+CALLS ?= 500
 # When make was called: the demo measures the time to the first ring from here.
 BEGAN_AT := $(shell date +%s.%N)
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites setup provision check test e2e bench schemas demo demo-kill up down status clean ci lock
+.PHONY: help prerequisites setup provision check test e2e sim controls mutants prove bench schemas demo demo-kill up down status clean ci lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +49,18 @@ test: provision ## every test but the slow ones, end to end ones, and those that
 e2e: provision ## the slow tests and the end to end ones: real broker, real livekit-server, real audio
 	$(PY) -m pytest -m "(slow or e2e) and not docker"
 
+sim: setup ## the dialer in a simulated world: SEEDS histories of crashes and faults, the promises checked after every step
+	$(PY) -m tests.simulation --seeds $(SEEDS) --jobs 2
+
+controls: setup ## the same harness against dialers broken on purpose: each must be caught
+	$(PY) -m tests.controls
+
+mutants: setup ## mutation testing of the core and the gate (long; goes on where it was stopped)
+	$(PY) -m tests.mutants --jobs 2
+
+prove: prerequisites setup ## CALLS calls on real Kafka and LiveKit while processes are killed and paused: none lost, none doubled
+	@$(PY) -m rehearsal prove --calls $(CALLS) --run-dir $(RUN_PROVE)
+
 bench: provision ## measure, each figure beside its limit; run/bench.json
 	$(PY) -m bench
 
@@ -69,7 +85,7 @@ status: setup ## is it up, and where
 clean: down ## stop it and delete everything that runs have left (run/); the cache and the environment stay
 	rm -rf run
 
-ci: check test e2e ## everything: what .ci/run calls
+ci: check test e2e sim controls prove ## everything: what .ci/run calls
 
 lock: setup ## write requirements.lock anew from pyproject.toml
 	@# setuptools is what builds us: with it in the lock nothing is installed without a hash

@@ -22,6 +22,8 @@ class Agents:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen: dict[tuple[str, int], float] = {}
+        self._heard: dict[tuple[str, int], float] = {}
+        """The same, without the benefit of the doubt that a watched agent has for silence: what the gate asks."""
         self._watched: set[tuple[str, int]] = set()
         self.skew_s = 0.0
         """How far the broker's clock is ahead of ours, as last seen; a lag in reading is not a skew."""
@@ -32,6 +34,7 @@ class Agents:
         self.skew_s = max(0.0, -age_s)
         seen = self._clock.monotonic() - max(0.0, age_s)
         key = (call_id, attempt)
+        self._heard[key] = max(seen, self._heard.get(key, -_FAR))
         if seen > self._seen.get(key, -_FAR):
             self._seen[key] = seen
 
@@ -46,11 +49,17 @@ class Agents:
         """Watch no longer."""
         self._watched.discard((call_id, attempt))
         self._seen.pop((call_id, attempt), None)
+        self._heard.pop((call_id, attempt), None)
 
     def age_s(self, call_id: str, attempt: int) -> float:
         """Return how long ago the agent was heard of, in seconds; very long when never."""
         seen = self._seen.get((call_id, attempt))
         return _FAR if seen is None else self._clock.monotonic() - seen
+
+    def readiness_age_s(self, call_id: str, attempt: int) -> float:
+        """Return how old the last readiness is that this ownership itself has read, in seconds; very long when none."""
+        heard = self._heard.get((call_id, attempt))
+        return _FAR if heard is None else self._clock.monotonic() - heard
 
     def silent(self) -> list[tuple[str, int]]:
         """Return the watched agents that have fallen silent."""

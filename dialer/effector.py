@@ -26,6 +26,7 @@ from runtime import metrics
 from runtime.clock import Clock
 from runtime.seal import BriefBox
 from schemas.observations import DialOutcome
+from schemas.outcomes import Withdrawal
 from schemas.steps import Step
 from schemas.values import attempt_id, callee_of
 
@@ -123,12 +124,24 @@ class Runner:
             running = self._running[callee.callee_key] = {}
         for effect in [e for e in running if e not in wanted]:
             self._withdraw(effect, running.pop(effect), wanted)
+            if isinstance(effect, AskTurn):
+                self._overtaken(callee, effect, wanted)
         for effect in wanted:
             if effect not in running:
                 running[effect] = self._start(callee, effect, decided_at)
         self._keep_slots(callee, wanted)
         if not running:
             self._running.pop(callee.callee_key, None)
+
+    def _overtaken(self, callee: Callee, asked: AskTurn, wanted: frozenset[Effect]) -> None:
+        """Say of a dial that was decided and superseded within one transaction that it was never sent: nobody else can."""
+        call = callee.calls.get(asked.call_id)
+        attempt = call.attempt if call is not None else None
+        if attempt is None or attempt.number != asked.attempt or attempt.dialed_at is None or attempt.settled:
+            return
+        if Dial(asked.call_id, asked.attempt) not in wanted:
+            outcome = DialOutcome(attempt=asked.attempt, result="withheld", withheld=Withdrawal.SUPERSEDED.value)
+            self.ownership.offer_outcome(callee.callee_key, asked.call_id, outcome)
 
     def holds_slot(self, call_id: str) -> bool:
         """Tell whether this call's slot is held."""

@@ -181,7 +181,7 @@ def _view(ownership: Ownership, shared: Shared, callee_key: str, call: Call, dec
         control_age_s=sight.control_age_s(),
         stopped=sight.stopped(call.campaign_id),
         suppressed=callee is not None and callee.suppressed is not None,
-        readiness_age_s=ownership.agents.age_s(call.call_id, attempt),
+        readiness_age_s=ownership.agents.readiness_age_s(call.call_id, attempt),
         skew_s=ownership.agents.skew_s,
         draining=shared.draining,
         spend=lambda: shared.pacer.spend(attempt_id(call.call_id, attempt), clock.monotonic()),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -21,8 +21,7 @@ class OwnershipLost(Exception):
     """This ownership has ended: fenced by another, or the log's answer was an error or did not come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record to be written; `value` None is a tombstone."""
 
     topic: str

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from pydantic import ValidationError
@@ -26,8 +25,7 @@ REJECTED_TYPE: Final = "dialer.rejected.v1"
 _CONTENT: Final = ("content-type", CONTENT_TYPE.encode())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawRecord:
+class RawRecord(NamedTuple):
     """A record as it was fetched."""
 
     topic: str

@@ -191,7 +191,10 @@ class StopsReader:
                     ends = {}
                 for partition, reading in readings.items():
                     if reading.tp in ends and not reading.failed and self._readings.get(partition) is reading:
-                        await self._pass_markers(reading)
+                        try:
+                            await self._pass_markers(reading)
+                        except KafkaError as error:
+                            _log.warning("position in stops not known", error=type(error).__name__)
                         reading.evidence.told(at, ends[reading.tp])
             await self._clock.sleep(ASK_EVERY_S)
 

@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
             "--began-at", type=float, default=time.time(), help="when it began (Unix time; `make` gives it)"
         )
     one = add("prove", _prove, "Kill and pause real processes amid calls, and hold the accounts of it.", "run/prove")
-    one.add_argument("--calls", type=int, default=500, help="calls in all (default 500)")
+    one.add_argument("--calls", type=int, default=500, help="calls at least (default 500)")
     one.add_argument("--kills", type=int, help=f"SIGKILLs (default {KILLS_PER_1000} for each 1000 calls)")
     one.add_argument("--pauses", type=int, help=f"SIGSTOPs (default {PAUSES_PER_1000} for each 1000 calls)")
     one.add_argument(

@@ -33,11 +33,11 @@ _POLL_S: Final = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """When something was struck (Unix time), and the calls in flight then, by the log."""
+    """When something was struck (Unix time); the calls in flight then, counted by phase; those that were dialed."""
 
     at: float
     phases: Mapping[str, int]
-    calls: frozenset[str] = frozenset()
+    on_the_phone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,8 @@ class Disturber:
 
     async def run(self, plan: list[Disturbance]) -> None:
         """Do all of it. Returns early only where calls in flight are missing: they have run out."""
-        for one in plan:
+        for one, following in itertools.pairwise([*plan, None]):
+            assert one is not None
             if not await self._busy():
                 left = len(plan) - one.number + 1
                 self.missed.append(
@@ -99,7 +100,8 @@ class Disturber:
                     f"nothing was ready again {BACK_TIMEOUT_S:g} s after {one.how} {one.number} ({one.victim})"
                 )
                 return
-            await self._settled()
+            if Victim.AGENT in {one.victim, following.victim if following else None}:
+                await self._settled()
 
     # -- kills --------------------------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class Disturber:
     # -- what all need ------------------------------------------------------------------------------------------------
 
     def _moment(self) -> Moment:
-        return Moment(at=time.time(), phases=self.flight.phases(), calls=frozenset(self.flight.in_flight()))
+        return Moment(at=time.time(), phases=self.flight.phases(), on_the_phone=frozenset(self.flight.on_the_phone()))
 
     def _name(self, victim: Victim) -> str:
         return next(self._turns[victim]) if victim in self._turns else _NAMES[victim]
@@ -193,13 +195,14 @@ class Disturber:
         return name, pid, moment
 
     async def _settled(self) -> None:
-        """Let every call that the last strike met be decided again: failures are counted one at a time.
+        """Let every call that the last strike met on the phone be decided again.
 
-        A dialer and the agent that died together leave nobody who could tell; that is true, and proves nothing.
+        An agent that dies together with the dialer, or with the room, leaves nobody who could tell: that is true, and
+        proves nothing, so agents are struck alone.
         """
         if not self.struck:
             return
-        at, met = self.struck[-1].moment.at, self.struck[-1].moment.calls
+        at, met = self.struck[-1].moment.at, self.struck[-1].moment.on_the_phone
         deadline = time.monotonic() + SETTLED_TIMEOUT_S
         while any(self.flight.last_decision_at(call) <= at for call in met):
             if time.monotonic() > deadline:

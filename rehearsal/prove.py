@@ -23,7 +23,7 @@ from rehearsal import prove_network
 from rehearsal.accounts import TERMINAL, settle
 from rehearsal.disturbing import Disturber
 from rehearsal.process_spec import NotReady, ProcessEvent, What
-from rehearsal.producer import Pipeline, call_id_of, sent_of
+from rehearsal.producer import Pipeline, sent_of
 from rehearsal.prove_calls import calls
 from rehearsal.prove_flight import Flight
 from rehearsal.prove_log import LogFile
@@ -40,8 +40,10 @@ from schemas import topics
 
 IN_FLIGHT_MIN: Final = 20
 """Calls in flight at each kill."""
-OPEN_TARGET: Final = 36
+OPEN_TARGET: Final = 30
 """Calls that are kept open, so that with those that wait for their next attempt enough are in flight."""
+CALLS_FACTOR_MAX: Final = 3
+"""A slow machine needs more calls to keep enough in flight until everything was struck: at most so many times as many."""
 OPEN_AFTERWARDS: Final = 72
 """The same, when nothing is killed any more."""
 SETTLE_TIMEOUT_S: Final = 20.0
@@ -81,8 +83,10 @@ class Run:
         return self.sent - len(self.flight.ended)
 
     async def send(self, requests: list[Request]) -> None:
-        """Ask for calls, so many at a time as are to be open."""
+        """Ask for calls, so many at a time as are to be open: as many as are asked for, more while there is more to strike."""
         for request in requests:
+            if self.disturbed and self.sent >= self.options.calls:
+                break
             await self._until(lambda: self.open_calls() < (OPEN_AFTERWARDS if self.disturbed else OPEN_TARGET))
             await self.pipeline.place(request)
             self.sent += 1
@@ -117,7 +121,7 @@ class Run:
             phases = ", ".join(f"{count} {phase}" for phase, count in sorted(self.flight.phases().items()))
             done, of = len(self.disturber.struck), self.options.kills + self.options.pauses
             self.say(
-                f"{self.sent}/{self.options.calls} sent, {len(self.flight.ended)} ended; "
+                f"{self.sent} of {self.options.calls} sent, {len(self.flight.ended)} ended; "
                 f"in flight: {phases or 'none'}; struck {done}/{of}"
             )
             await asyncio.sleep(PROGRESS_EVERY_S)
@@ -190,7 +194,7 @@ def _run_of(
 
 
 async def _run(run: Run) -> Ran:
-    requests = calls(run.options.calls, CAMPAIGN)
+    requests = calls(run.options.calls * CALLS_FACTOR_MAX, CAMPAIGN)
     showing = asyncio.create_task(run.show(), name="show")
     try:
         async with asyncio.TaskGroup() as group:
@@ -203,9 +207,8 @@ async def _run(run: Run) -> Ran:
         showing.cancel()
     dials = dials_of(run.proof.witness_file)
     sent = sent_of(run.options.run_dir / "producer.jsonl")
-    asked = {call_id_of(request.data, run.proof.base.pepper) for request in requests}
     return Ran(
-        asked=len(asked),
+        asked=run.sent,
         kills_asked=run.options.kills,
         pauses_asked=run.options.pauses,
         in_flight_min=IN_FLIGHT_MIN,

@@ -40,23 +40,17 @@ def area_codes() -> tuple[str, ...]:
 
 
 def calls(count: int, campaign_id: str, weights: dict[str, int] = WEIGHTS) -> list[Request]:
-    """Return so many requests, each to a number of its own.
-
-    Raises: ValueError when there are not so many numbers.
-    """
+    """Return so many requests, each to a number of its own; when those have run out, to the first ones again."""
     numbers = {name: _numbers(name) for name in weights}
     order = itertools.cycle(_spread(weights))
     found: list[Request] = []
     for place in range(count):
         persona = next(order)
-        number = next(numbers[persona], None)
-        if number is None:
-            raise ValueError(f"there are no more numbers of {persona}; ask for fewer calls than {count}")
         role = Role.REPEATED if place % REPEATED_EVERY == 0 else Role.PERSONA
         data = {
             "request_id": f"proof-{place + 1}",
             "campaign_id": campaign_id,
-            "to": number,
+            "to": next(numbers[persona]),
             "variables": {"first_name": "Ann"},
         }
         found.append(Request(role=role, persona=persona, data=data, expected=Expected(outcome="", dials=1)))
@@ -65,7 +59,7 @@ def calls(count: int, campaign_id: str, weights: dict[str, int] = WEIGHTS) -> li
 
 def _numbers(persona: str) -> Iterator[str]:
     endings = next(one.endings for one in PERSONAS if one.name == persona)
-    return (f"+1{code}55501{ending:02d}" for ending in endings for code in area_codes())
+    return itertools.cycle([f"+1{code}55501{ending:02d}" for ending in endings for code in area_codes()])
 
 
 def _spread(weights: dict[str, int]) -> list[str]:

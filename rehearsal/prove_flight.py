@@ -22,6 +22,7 @@ _PHASE_AFTER: Final[Mapping[str, str]] = {
     "retry_scheduled": WAITING,
 }
 """What a decision makes of its call; the others change nothing here."""
+_ON_THE_PHONE: Final = frozenset({"dialing", "ringing", "answered"})
 PHASES: Final = ("opening", "ready", "dialing", "ringing", "answered", "fencing")
 
 
@@ -57,6 +58,10 @@ class Flight:
     def in_flight(self) -> set[str]:
         """Return the calls in flight."""
         return {call for call, phase in self._phase.items() if phase != WAITING}
+
+    def on_the_phone(self) -> set[str]:
+        """Return the calls whose dial may have gone out, and whose attempt is not being taken down yet."""
+        return {call for call, phase in self._phase.items() if phase in _ON_THE_PHONE}
 
     def last_decision_at(self, call_id: str) -> float:
         """Return the Unix time of a call's last decision, 0.0 before its first."""

@@ -23,7 +23,7 @@ from schemas.brief import Brief
 from schemas.envelope import Envelope, encode, headers_of
 from schemas.values import attempt_id, callee_of, partition_of
 
-SPEAKS_FOR_S: Final = 3.0
+SPEAKS_FOR_S: Final = 6.0
 TAIL_S: Final = 0.7
 RENEW_EVERY_S: Final = 2.0
 CALLEE_TIMEOUT_S: Final = 330.0

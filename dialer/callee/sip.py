@@ -84,6 +84,8 @@ SIP_TABLE: Final[tuple[SipRow, ...]] = (
          codes=("not_found",), sent=False),
     _row("not_reached", None, O.TRUNK_FAILED, A.US, "trunk_failed", "no livekit-sip, or refused before sending",
          codes=("unavailable", "not_sent"), sent=False),
+    _row("room_not_joined", None, O.TRUNK_FAILED, A.US, "trunk_failed", "livekit/sip: it joins the room before the INVITE",
+         codes=("internal",), phrases=("room join failed",), sent=False),
     _row("bad_address", None, O.TRUNK_FAILED, A.US, "", "livekit/sip: address or DNS, before the INVITE",
          codes=("invalid_argument",), sent=False),
     _row("bad_credentials", None, O.TRUNK_FAILED, A.US, "trunk_failed", "livekit/sip ErrAuthMaxRetry",

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.controls.variants import Variant
-from tests.simulation.run import simulate
+from tests.simulation.model import Violation
+from tests.simulation.run import Report, simulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,16 +17,21 @@ class Found:
     variant: Variant
     seeds: tuple[int, ...]
     """The seeds lived through; the last one showed it, if any did."""
-    invariant: str
-    """The expected invariant that was violated first; empty: none was."""
-    text: str
+    shown: Violation | None
+    """The first violation of an expected invariant, if any was."""
     others: Counter[str]
     """Every invariant that was violated on the way."""
 
     @property
     def caught(self) -> bool:
         """Tell whether the simulation noticed what it had to notice."""
-        return bool(self.invariant)
+        return self.shown is not None
+
+
+def live(variant: Variant, seed: int, *, broken: bool) -> Report:
+    """Live through a seed with the variant's faults, and with the dialer broken or whole."""
+    with variant.befalling():
+        return simulate(seed, variant=variant.enter() if broken else None)
 
 
 def control(variant: Variant, *, first_seed: int = 1, seeds_max: int | None = None) -> Found:
@@ -34,26 +40,22 @@ def control(variant: Variant, *, first_seed: int = 1, seeds_max: int | None = No
     seeds: list[int] = []
     for seed in range(first_seed, first_seed + (seeds_max or variant.seeds_max)):
         seeds.append(seed)
-        report = simulate(seed, variant=variant.enter())
+        report = live(variant, seed, broken=True)
         others.update(v.invariant for v in report.violations)
         for violation in report.violations:
             if violation.invariant in variant.expected:
-                return Found(
-                    variant=variant,
-                    seeds=tuple(seeds),
-                    invariant=violation.invariant,
-                    text=violation.text,
-                    others=others,
-                )
-    return Found(variant=variant, seeds=tuple(seeds), invariant="", text="", others=others)
+                return Found(variant=variant, seeds=tuple(seeds), shown=violation, others=others)
+    return Found(variant=variant, seeds=tuple(seeds), shown=None, others=others)
 
 
 def table(found: list[Found]) -> str:
-    """Write the table: variant, promise, seeds needed, invariant."""
-    rows = [("variant", "promise", "seeds", "caught by")]
+    """Write the table: variant, seeds needed, promise and invariant that noticed it."""
+    rows = [("variant", "seeds", "promise", "noticed by")]
     rows += [
-        (f.variant.name, str(f.variant.promise), str(len(f.seeds)), f.invariant or f"NOT CAUGHT; saw {dict(f.others)}")
-        for f in found
+        (one.variant.name, str(len(one.seeds)), str(one.shown.promise), one.shown.invariant)
+        if one.shown is not None
+        else (one.variant.name, str(len(one.seeds)), "-", f"NOTHING; saw {dict(one.others)}")
+        for one in found
     ]
     widths = [max(len(row[n]) for row in rows) for n in range(3)]
     return "\n".join("  ".join([*(row[n].ljust(widths[n]) for n in range(3)), row[3]]) for row in rows)

@@ -177,6 +177,7 @@ def main() -> int:
     todo = [m for m in mutants if not book.is_killed(m)]
     if args.survivors:
         mutants = todo = [m for m in todo if m.key in book.verdicts]
+    todo.sort(key=lambda m: m.key in book.verdicts)  # what was never made comes first
     afresh = [m for m in todo if _needs_import(m)]
     in_session = [m for m in todo if not _needs_import(m)]
     quiet_hypothesis()

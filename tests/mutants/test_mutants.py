@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_a_mutant_comes_into_force_where_everything_is_imported(
         bring_into_force(mutant, module)
         return probe()
 
-    ends = run([Job(m.key, 30.0, lambda m=m: work(m)) for m in mutants], 1)
+    ends = run([Job(m.key, 30.0, partial(work, m)) for m in mutants], 1)
     assert any(end.answer != before for end in ends)
     assert probe() == before
 

@@ -75,6 +75,7 @@ async def test_what_was_heard_and_when_is_kept_by_attempt(network: Network) -> N
     assert heard is not None and heard.dial_id == dial.dial_id and dial.ended_by is EndedBy.CALLER_BYE
     assert hearing.compare(heard.samples, ear.SAMPLE_RATE, TEXT).reason == ""
     assert heard.answer_to_audio_ms == dial.answer_to_audio_ms is not None
+    assert heard.reception["packets"] > 50 and heard.reception["packets_lost"] == 0
     (begin, _), *_ = hearing.utterances(heard.samples, ear.SAMPLE_RATE)
     assert abs(begin.start / ear.SAMPLE_RATE * 1000 - dial.answer_to_audio_ms) < 60
     assert ear.heard_of(network.directory, "another") is None

@@ -83,10 +83,11 @@ def test_each_call_of_a_proof_is_to_a_number_of_its_own() -> None:
     assert Counter(request.persona for request in asked[: sum(WEIGHTS.values())]) == Counter(WEIGHTS)
 
 
-def test_more_calls_than_there_are_numbers_are_refused() -> None:
-    """Not made up."""
-    with pytest.raises(ValueError, match="no more numbers"):
-        calls(10_000, "proof", {"answers": 1})
+def test_more_calls_than_there_are_numbers_ring_the_first_persons_again() -> None:
+    """Each under a request of its own: another call, not a repetition."""
+    asked = calls(5_000, "proof", {"answers": 1})
+    assert len({request.data["request_id"] for request in asked}) == 5_000
+    assert asked[0].data["to"] in {request.data["to"] for request in asked[1:]}
 
 
 def logged(name: str) -> Logged:

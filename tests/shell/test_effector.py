@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from dialer.callee.inputs import AgentSilent
 from dialer.callee.state import Phase
 from schemas.facts import CalleeHungUp
 from tests.doubles.agents import Script
@@ -190,4 +191,24 @@ async def test_the_same_state_again_starts_nothing_again(world: World) -> None:
         world.ownership()._effects.align(callee, frozenset(running), world.clock.monotonic())
     await world.clock.advance(1)
     assert world.runner()._running[key_of(ANN)] == running
+    assert len(world.telephony.invites) == 1
+
+
+async def test_a_dial_that_is_superseded_before_it_was_committed_is_known_not_to_have_been_sent(world: World) -> None:
+    """Decided and overtaken within one transaction: its effect never starts, so nobody else could ever say so."""
+    call = world.place()
+    await world.until_told(call, "attempt_opened")
+    world.shared.pacer.set_share(0, 24)
+    await world.until_told(call, "agent_joined")
+    await world.clock.advance(0.1)
+    lost = AgentSilent(id="lost", at=world.clock.now(), call_id=call, attempt=1)
+    world.shared.pacer.set_share(24, 24)
+    world.shared.pacer.tick(world.clock.monotonic() + 2.0)
+    world.ownership().offer(key_of(ANN), lost)
+    await world.until_told(call, "fence_started")
+    assert world.last(call, "dial_started")["attempt"] == 1
+    await world.until_told(call, "call_ended")
+    assert "dial_unknown" not in world.told(call)
+    assert world.last(call, "dial_withdrawn")["reason"] == "superseded"
+    assert world.last(call, "call_ended")["outcome"] == "delivered"
     assert len(world.telephony.invites) == 1

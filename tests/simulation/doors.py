@@ -19,6 +19,9 @@ from tests.simulation.process import Process
 ASK_EVERY_S = 0.8
 """Ends are asked for this often instead of ten times a second: what is asked is the same, and 1 s is fresh enough."""
 
+MEMBERSHIP_EVERY_S = 2.0
+"""Likewise: membership counts for 7 s."""
+
 
 def _here() -> Process:
     host = HOST.get()
@@ -95,5 +98,6 @@ def opened(kafka: KafkaDoor) -> Iterator[None]:
         for where in ("dialer.stops_reader", "dialer.control"):
             stack.enter_context(patch(f"{where}.assigned_consumer", kafka.assigned_consumer))
             stack.enter_context(patch(f"{where}.ASK_EVERY_S", ASK_EVERY_S))
+        stack.enter_context(patch("dialer.intake.MEMBERSHIP_EVERY_S", MEMBERSHIP_EVERY_S))
         stack.enter_context(patch("dialer.intake.KafkaBroker", kafka.faststream))
         yield

@@ -25,7 +25,7 @@ from tests.simulation.process import START, Late, NoAnswer, Process
 
 TRANSACTION_TIMEOUT_S: Final = 10.0
 SESSION_TIMEOUT_S: Final = 10.0
-HEARTBEAT_S: Final = 2.0
+HEARTBEAT_S: Final = 3.0
 POLL_STRETCH: Final = 100.0
 """A poll waits so many times as long as it was asked to: it wakes with what is written, and spares the simulation time."""
 

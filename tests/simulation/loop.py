@@ -71,7 +71,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._now: list[Handle] = []
         self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = itertools.count()
-        self._shuffle = random.Random(seed).shuffle
+        chance = random.Random(seed)
+        self._shuffle, self._random = chance.shuffle, chance.random
         self.set_exception_handler(lambda _loop, _context: None)
 
     def time(self) -> float:
@@ -104,7 +105,10 @@ class SeededLoop(asyncio.BaseEventLoop):
         if not self._now:
             self._jump()
         batch, self._now = self._now, []
-        if len(batch) > 1:
+        if len(batch) == 2:
+            if self._random() < 0.5:
+                batch.reverse()
+        elif len(batch) > 2:
             self._shuffle(batch)
         for handle in batch:
             if handle.cancelled_:

@@ -30,7 +30,9 @@ class Violation:
 
 
 @dataclass(slots=True)
-class _Attempt:
+class Attempt:
+    """What the records said of one attempt so far."""
+
     number: int
     joined: bool = False
     dialed: bool = False
@@ -58,7 +60,7 @@ class _Call:
     redials_unknown: bool = False
     not_before: datetime | None = None
     dials: int = 0
-    attempts: list[_Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ class _Said:
     at: datetime
     data: Mapping[str, Any]
     call: _Call
-    attempt: _Attempt | None
+    attempt: Attempt | None
     person: _Person
 
 
@@ -300,7 +302,7 @@ def _prepared(s: _Said) -> None:
 
 
 def _opened(s: _Said) -> None:
-    s.call.attempts.append(_Attempt(number=s.data["attempt"]))
+    s.call.attempts.append(Attempt(number=s.data["attempt"]))
 
 
 def _dial_failed(s: _Said) -> None:

@@ -79,7 +79,7 @@ class SimClock:
             context.run(POLLS.set, True)
         if self._host is not None and self._host.life is Life.DEAD:
             work.close()
-            work = _nothing()
+            return self._loop.create_future()  # type: ignore[return-value]
         task = self._loop.create_task(work, name=name, context=context)
         self.tasks.add(task)
         task.add_done_callback(self._ended, context=context)
@@ -100,10 +100,6 @@ class SimClock:
 def _wake(woken: asyncio.Future[None]) -> None:
     if not woken.done():
         woken.set_result(None)
-
-
-async def _nothing() -> None:
-    return None
 
 
 class Process(Host):

@@ -35,7 +35,7 @@ class Report:
     rows: frozenset[str] = frozenset()
     """Rows of the SIP table that calls met."""
     steps: int = 0
-    """Named points passed, each with a look at the invariants."""
+    """Named points passed; invariants are looked at whenever what they speak of changes."""
     virtual_s: float = 0.0
 
 
@@ -91,6 +91,9 @@ def _judge(world: World) -> None:
             watch.wrong("every invalid command is rejected once", str(where), f"rejected {rejected[where]} times")
     for room, _ in world.livekit.live_legs:
         watch.wrong("no leg outlives its agent", room, "a leg is left at the end")
+    for dialer in world.dialers:
+        for key in dialer.shared.pacer.holding():
+            watch.wrong("no slot is held for a call that is over", key, f"{dialer.process.name} holds it at the end")
     if world.hooks.forged_taken:
         watch.wrong("a forged webhook is refused", "hooks", f"{world.hooks.forged_taken} were taken")
     _replay(world, watch)

@@ -6,6 +6,7 @@ The ordinary suite lives through a few seeds in this process; `make sim` and the
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -17,23 +18,42 @@ from tests.simulation.faults import AT_STEPS, EXCLUDED
 from tests.simulation.loop import HOST, Host, Life, SeededLoop
 from tests.simulation.model import accept
 from tests.simulation.plan import CALLS, DIALERS, cells, plan_of, sip_answers
+from tests.simulation.process import SimClock
 from tests.simulation.run import simulate
 
 ROOT = Path(__file__).parents[2]
 TRACES = Path(__file__).parent / "traces"
-SEEDS_QUICK = 16
+SEEDS_QUICK = 12
 SEEDS_SLOW = 2000
 TIMEOUT_S = 900
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+"""What a process had not begun when it died is never begun."""
 
 
-@pytest.mark.parametrize("seed", range(SEEDS_QUICK))
-def test_all_promises_hold_in_a_world_of_faults(seed: int) -> None:
-    """At least 20 calls, 3 dialers, 5 faults; every invariant holds after every step, and every call ends once."""
+def _live_through(*arguments: str) -> str:
+    """Run the command, which orders sets the same in every process, so that a seed that fails can be lived through again."""
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    print(done.stdout[-6000:])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_all_promises_hold_in_worlds_of_faults() -> None:
+    """Three dialers, faults at named steps: every invariant holds after every step, and every call ends once."""
+    assert "all promises held" in _live_through("--seeds", str(SEEDS_QUICK), "--partial")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_world_is_as_rich_as_it_must_be(seed: int) -> None:
+    """At least 20 calls, 3 dialers and 5 faults a seed; every named point that was armed was passed."""
     report = simulate(seed)
-    assert report.violations == (), f"replay: python -m tests.simulation --seed {seed} --trace"
     assert report.calls >= 20
     assert DIALERS == 3
     assert report.faults >= 5
+    assert sum(report.coverage.values()) == len(plan_of(seed).armed)
 
 
 def test_the_same_seed_lives_the_same_life() -> None:
@@ -82,15 +102,16 @@ def test_a_paused_process_does_nothing_and_a_dead_one_nothing_ever() -> None:
         loop.create_task(_works(done, name))
     HOST.set(None)
 
-    async def world() -> None:
-        import asyncio
+    clock = SimClock(loop, None, random.Random(1))
 
-        await asyncio.sleep(5)
+    async def world() -> None:
+        await clock.sleep(5)
         done.append("slept")
         loop.release(hosts["paused"])
-        await asyncio.sleep(5)
+        await clock.sleep(5)
 
     loop.run_until_complete(world())
+    loop.close()
     assert done == ["up", "slept", "paused"]
     assert loop.time() == 10
 
@@ -98,12 +119,7 @@ def test_a_paused_process_does_nothing_and_a_dead_one_nothing_ever() -> None:
 @pytest.mark.slow
 def test_thousands_of_seeds_break_no_promise() -> None:
     """2,000 seeds on two cores: no violation, no empty cell, every row of the SIP table met; the figures are printed."""
-    command = [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS_SLOW), "--jobs", "2"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    print(done.stdout[-6000:])
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "all promises held" in _live_through("--seeds", str(SEEDS_SLOW), "--jobs", "2")
 
 
 @pytest.mark.parametrize("trace", sorted(TRACES.glob("*.jsonl")), ids=lambda path: path.stem)

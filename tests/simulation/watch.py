@@ -16,7 +16,7 @@ from dialer.log import Record
 from dialer.telephony import DialAnswer, DialRequest, RoomRequest
 from schemas.topics import CALLEES, EVENTS, OFFSETS_KEY
 from schemas.values import attempt_of_room
-from tests.simulation.model import LogModel, Violation
+from tests.simulation.model import Attempt, LogModel, Violation
 from tests.simulation.plan import phone_of, refusal_of
 from tests.simulation.process import Process
 
@@ -27,6 +27,7 @@ INVARIANTS: Final[dict[str, int]] = {
     "no process ends by a bug": 1,
     "every valid request makes a call that ends": 1,
     "nothing but requests makes calls": 1,
+    "no slot is held for a call that is over": 1,
     "every invalid command is rejected once": 1,
     "one dial request an attempt": 2,
     "one INVITE an attempt": 2,
@@ -66,7 +67,8 @@ class Watch:
     model: LogModel = field(default_factory=LogModel)
     violations: list[Violation] = field(default_factory=list)
     dialed: dict[str, _Dialed] = field(default_factory=dict)
-    answered: set[str] = field(default_factory=set)
+    answered: dict[str, int] = field(default_factory=dict)
+    """By call: the attempt whose phone was answered."""
     cancelled_at: dict[str, float] = field(default_factory=dict)
     suppressed_at: dict[str, float] = field(default_factory=dict)
     stopped_at: float | None = None
@@ -120,12 +122,17 @@ class Watch:
         dialed.invites += 1
         if dialed.invites > 1:
             self.wrong("one INVITE an attempt", name, f"INVITE number {dialed.invites}")
-        if call_id in self.answered:
+        if call_id in self.answered and not self._may_follow_an_unknown(call_id, self.answered[call_id]):
             self.wrong("no INVITE after an answered attempt", name, "this call was answered before")
         attempt = self._attempt(*place)
         if attempt is not None and attempt.fenced:
             self.wrong("no INVITE into a fenced attempt", name, "fence_confirmed is on the log")
         self.check_legs()
+
+    def _may_follow_an_unknown(self, call_id: str, number: int) -> bool:
+        """Nobody could know of that answer, and the campaign's rule says to ring again (promise 2)."""
+        attempt, call = self._attempt(call_id, number), self.model.calls[call_id]
+        return attempt is not None and attempt.unknown and call.redials_unknown and not call.answered
 
     def _judge_stops(self, name: str, call_id: str, now: float) -> None:
         cancelled = self.cancelled_at.get(call_id)
@@ -137,12 +144,11 @@ class Watch:
             self.wrong("no dial after the kill switch", name, f"stopped {now - self.stopped_at:.3f} s before")
 
     def _judge_agent(self, name: str, room: str) -> None:
-        job = self.world.agents.rooms.get(room)
-        if job is None or not job.ready:
+        heard_s = self.world.agents.heard_s.get(room)
+        if heard_s is None:
             self.wrong("a dial goes out with a ready agent", name, "no agent was ever ready in the room")
             return
-        heard_s = self.world.agents.heard_s.get(room)
-        ago_s = self.world.loop.time() - heard_s if heard_s is not None else 1e9
+        ago_s = self.world.loop.time() - heard_s
         if ago_s > READINESS_AGE_MAX_S + TRAVEL_S:
             self.wrong("a dial goes out with a ready agent", name, f"the agent was last heard of {ago_s:.3f} s before")
 
@@ -177,7 +183,7 @@ class Watch:
         if status == "active" and identity.startswith("callee-"):
             place = attempt_of_room(room)
             assert place is not None
-            self.answered.add(place[0])
+            self.answered.setdefault(*place)
 
     def on_step(self) -> None:
         """Count: what can go wrong is looked at as it changes."""
@@ -206,6 +212,6 @@ class Watch:
             if stopped is not None and now - max(self.world.healed_at_s, stopped) > HANGS_UP_WITHIN_S:
                 self.wrong("a leg ends after an accepted stop", room, f"stopped {now - stopped:.1f} s ago")
 
-    def _attempt(self, call_id: str, number: int):  # type: ignore[no-untyped-def]
+    def _attempt(self, call_id: str, number: int) -> Attempt | None:
         call = self.model.calls.get(call_id)
         return next((a for a in call.attempts if a.number == number), None) if call is not None else None

@@ -1,0 +1,26 @@
+"""The crash matrix as a page: a row a strike, what is struck again replaces what was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tests.crash.matrix import Row, load, page, save, table
+
+ROW = Row(process="dialer", how="kill", step="dial_sent", in_flight=9, unknown=1, decided_again_s=7.25)
+
+
+def test_a_strike_is_a_row_of_the_table() -> None:
+    """Process, strike, step, calls, and the three figures that must be small."""
+    line = table([ROW]).splitlines()[-1]
+    assert line == "| dialer | `kill -9` | `dial_sent` | 9 | 0 | 0 | 1 | 7.2 s |"
+    assert "anywhere" in table([replace(ROW, process="broker", step="")])
+    assert table([ROW]) in page([ROW])
+
+
+def test_a_strike_that_is_done_again_replaces_its_row(tmp_path: Path) -> None:
+    """Rows of other steps stay: killing and pausing are two runs."""
+    path = tmp_path / "run" / "rows.json"
+    save([ROW, replace(ROW, how="pause")], path)
+    save([replace(ROW, unknown=0)], path)
+    assert sorted((row.how, row.unknown) for row in load(path)) == [("kill", 0), ("pause", 1)]
