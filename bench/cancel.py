@@ -72,7 +72,7 @@ async def cancel(bootstrap: str, size: Size, seed: int, *, fresh: bool = True) -
         running("cancel") as dialer,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as client,
     ):
-        began = await dialer.ask(bootstrap=bootstrap, port=port)
+        began = await dialer.ask(bootstrap=bootstrap, port=port, calls=size.cancels)
         assert began["ready"], "the dialer did not start"
         calls = [await _place(client, next(source), f"live-{seed}-{n}") for n in range(size.cancels)]
         async with asyncio.timeout(TALKING_TIMEOUT_S):

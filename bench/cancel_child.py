@@ -29,9 +29,11 @@ from schemas.values import attempt_id, attempt_of_room, callee_identity, callee_
 
 RENEWED_EVERY_S: Final = 2.0
 POLL_S: Final = 0.01
+ROOMS_BESIDE: Final = 24
+"""Calls of the backlog that may be under way beside those that are cancelled: the trunk is a busy one, not an endless one."""
 TRUNKS: Final = """
 trunks:
-  - {name: cvs-retail-outbound, address: "127.0.0.1:5060", numbers: ["+12125550100"], calls_per_s: 500, concurrency_max: 500}
+  - {{name: cvs-retail-outbound, address: "127.0.0.1:5060", numbers: ["+12125550100"], calls_per_s: 48, concurrency_max: {0}}}
 """
 
 
@@ -120,7 +122,8 @@ class Phones:
 
 
 def _settings(asked: dict[str, Any], folder: Path) -> Settings:
-    (folder / "trunks.yaml").write_text(TRUNKS)
+    rooms_max = asked["calls"] + ROOMS_BESIDE
+    (folder / "trunks.yaml").write_text(TRUNKS.format(rooms_max))
     return Settings(
         kafka_bootstrap=asked["bootstrap"],
         livekit_url="ws://127.0.0.1:9",
@@ -132,7 +135,7 @@ def _settings(asked: dict[str, Any], folder: Path) -> Settings:
         trunks_file=str(folder / "trunks.yaml"),
         port=asked["port"],
         group_id="bench-cancel",
-        rooms_max=500,
+        rooms_max=rooms_max,
     )
 
 

@@ -198,7 +198,9 @@ class Leg:
     async def _talk(self) -> EndedBy:
         self._ear = Ear(self._on_first_sound)
         self._saw(Seen.ANSWERED)
-        await self._set_status("active")
+        # Not awaited: livekit sometimes never answers (seen twice in 80 calls), and who picked up listens at once.
+        telling = asyncio.create_task(self._set_status("active"))
+        await asyncio.sleep(0)  # it is sent before the subscription
         for participant in self._room.remote_participants.values():
             for publication in participant.track_publications.values():
                 self._subscribe(publication, participant)
@@ -209,9 +211,9 @@ class Leg:
             done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
         finally:
-            for task in (speaking, *endings):
+            for task in (telling, speaking, *endings):
                 task.cancel()
-            await asyncio.gather(speaking, *endings, return_exceptions=True)
+            await asyncio.gather(telling, speaking, *endings, return_exceptions=True)
 
     def _endings(self, ear_: Ear) -> list[Coroutine[Any, Any, EndedBy]]:
         async def after(seconds: float, ended_by: EndedBy) -> EndedBy:

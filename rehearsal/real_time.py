@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOOK_EVERY_S = 1.0
-PRIORITY = 1  # the lowest of the real-time ones: it suffices against everything else
-ALL_THREADS = frozenset({"livekit"})
-"""Processes that do nothing but carry sound; of the others only `SOUND_THREADS`."""
-CARRIERS = frozenset({"livekit", "carrier", "agent"})
+RELAY_PRIORITY, SOUND_PRIORITY = 1, 2  # the lowest of the real-time ones suffice; libwebrtc takes 49 for itself
+RELAY = "livekit"
+"""The process that does nothing but carry sound, in bursts too (handshakes, garbage): all its threads, behind the others."""
+CARRIERS = frozenset({RELAY, "carrier", "agent"})
 SOUND_THREADS = frozenset(
     {"AudioSourceCapt", "AudioEncoderQue", "worker_thread 0", "network_thread", "SyntheticAudioD", "livekit-audio"}
 )
@@ -43,8 +43,8 @@ def _group_of(process: Path) -> int:
         return 0
 
 
-def threads(run_dir: Path) -> Iterator[int]:
-    """Name the threads of a run directory's processes that carry sound."""
+def threads(run_dir: Path) -> Iterator[tuple[int, int]]:
+    """Name the threads of a run directory's processes that carry sound, each with the priority it shall have."""
     groups = {pid: name for name in CARRIERS if (pid := _pid_of(run_dir, name))}
     for process in Path("/proc").glob("[0-9]*"):
         name = groups.get(_group_of(process))
@@ -52,18 +52,20 @@ def threads(run_dir: Path) -> Iterator[int]:
             continue
         for task in process.glob("task/*"):
             try:
-                if name in ALL_THREADS or (task / "comm").read_text().strip() in SOUND_THREADS:
-                    yield int(task.name)
+                if name == RELAY:
+                    yield int(task.name), RELAY_PRIORITY
+                elif (task / "comm").read_text().strip() in SOUND_THREADS:
+                    yield int(task.name), SOUND_PRIORITY
             except OSError:  # it ended meanwhile
                 continue
 
 
 def hasten(run_dir: Path) -> None:
     """Schedule those threads in real time that are not yet. Raises: PermissionError."""
-    for thread in threads(run_dir):
+    for thread, priority in threads(run_dir):
         try:
             if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(PRIORITY))
+                os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(priority))
         except ProcessLookupError:
             continue
 
@@ -72,7 +74,7 @@ def main() -> None:
     """Do it every second until killed."""
     run_dir = Path(sys.argv[1])
     try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(SOUND_PRIORITY))
         while True:
             hasten(run_dir)
             time.sleep(LOOK_EVERY_S)

@@ -314,10 +314,13 @@ async def test_a_broker_that_is_away_is_a_503_that_says_so() -> None:
         async def send(self, *_: Any) -> None:
             raise NotAccepted("KafkaConnectionError")
 
+        send_control = send
+
     async with client_of(Away()) as client:  # type: ignore[arg-type]
-        answer = await client.post("/v1/calls", json=BODY)
-        assert_problem(answer, 503)
-        assert answer.headers["retry-after"] == "1"
+        for path, asked in (("/v1/calls", BODY), ("/v1/control/stop", {"all": True})):
+            answer = await client.post(path, json=asked)
+            assert_problem(answer, 503)
+            assert answer.headers["retry-after"] == "1"
 
 
 # ---- the read side, passed through -------------------------------------------------------------------------------
