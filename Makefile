@@ -85,7 +85,7 @@ status: setup ## is it up, and where
 clean: down ## stop it and delete everything that runs have left (run/); the cache and the environment stay
 	rm -rf run
 
-ci: check test e2e sim controls prove ## everything: what .ci/run calls
+ci: check test e2e sim prove ## everything: what .ci/run calls
 
 lock: setup ## write requirements.lock anew from pyproject.toml
 	@# setuptools is what builds us: with it in the lock nothing is installed without a hash

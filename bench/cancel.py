@@ -56,6 +56,8 @@ class Found:
     fell: int
     """Calls that were hung up though nobody cancelled them."""
     rss_mib: float
+    commit_ms: float
+    """From the beginning of a turn to its commit's answer, on average, behind the backlog: a cancel waits for one or two."""
 
     def p99(self) -> tuple[float, float]:
         """Return p99 behind the backlog, and on the quiet log."""
@@ -101,6 +103,7 @@ async def cancel(bootstrap: str, size: Size, seed: int, *, fresh: bool = True) -
         behind_last=written - after["taken"],
         fell=len(fell),
         rss_mib=after["rss_mib"],
+        commit_ms=(after["commits_s"] - amid["commits_s"]) * 1000 / max(1, after["commits"] - amid["commits"]),
     )
 
 

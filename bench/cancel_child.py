@@ -21,6 +21,7 @@ from dialer.app import App
 from dialer.telephony import Deletion, DialAnswer, DialRequest, Leg, RoomAnswer, RoomRequest, Trunk
 from runtime.clock import SystemClock
 from runtime.kafka import idempotent_producer
+from runtime.metrics import REGISTRY
 from runtime.settings import Secret, Settings
 from schemas.envelope import Envelope, encode, headers_of
 from schemas.facts import AgentReady, fact_source
@@ -149,6 +150,8 @@ def _state(app: App, phones: Phones) -> dict[str, Any]:
         "hung_up": phones.hung_up,
         "taken": done,
         "rss_mib": used.ru_maxrss / 1024,
+        "commits": REGISTRY.get_sample_value("dialer_commit_seconds_count"),
+        "commits_s": REGISTRY.get_sample_value("dialer_commit_seconds_sum"),
     }
 
 

@@ -28,13 +28,14 @@ class Agents:
         self.skew_s = 0.0
         """How far the broker's clock is ahead of ours, as last seen; a lag in reading is not a skew."""
 
-    def renewed(self, call_id: str, attempt: int, broker_time_ms: int) -> None:
-        """Note a readiness that the broker took at that time."""
+    def renewed(self, call_id: str, attempt: int, broker_time_ms: int, *, ready: bool = True) -> None:
+        """Note a sign of life that the broker took at that time; only one that says `ready` opens the gate."""
         age_s = self._clock.now().timestamp() - broker_time_ms / 1000
         self.skew_s = max(0.0, -age_s)
         seen = self._clock.monotonic() - max(0.0, age_s)
         key = (call_id, attempt)
-        self._heard[key] = max(seen, self._heard.get(key, -_FAR))
+        if ready:
+            self._heard[key] = max(seen, self._heard.get(key, -_FAR))
         if seen > self._seen.get(key, -_FAR):
             self._seen[key] = seen
 

@@ -57,6 +57,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stops = StopsReader(bootstrap, clock)
         self._new_owner, self._share_changed, self._clock = new_owner, share_changed, clock
         self._member_at = _NEVER
+        self._joined = False
+        """Whether no rebalance is under way, as far as we know."""
         self._stopped = False
         self._broker = KafkaBroker(bootstrap, logger=None, client_id=client_id, retry_backoff_ms=RETRY_BACKOFF_MS)
         self._subscriber = self._broker.subscriber(
@@ -106,12 +108,14 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         """Go on until the new assignment is known; whoever gets a partition fences us."""
         del revoked
         self._member_at = _NEVER
+        self._joined = False
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Pause and seek before anything is awaited; end, keep and start owners."""
         consumer = self._consumer
         if consumer is None or self._stopped:
             return
+        self._joined = True
         mine = set(assigned)
         consumer.pause(*mine)
         for partition in mine:
@@ -214,7 +218,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         while not self._stopped:
             await self._clock.sleep(MEMBERSHIP_EVERY_S)
             consumer = self._consumer
-            if consumer is None:
+            if consumer is None or not self._joined:
+                # A commit sent amid a rebalance waits behind our JoinGroup on its connection, and is answered "illegal
+                # generation": aiokafka then leaves and joins as a stranger, which is the next rebalance, and so for ever.
                 continue
             offsets = {
                 TopicPartition(topic, p): owner.current.positions[topic]

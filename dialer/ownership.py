@@ -50,6 +50,7 @@ from runtime.clock import Clock
 from runtime.logs import Log
 from runtime.seal import MasterKey, SealBroken
 from schemas import topics
+from schemas.facts import AgentReady
 from schemas.observations import DialOutcome
 from schemas.steps import Step
 from schemas.values import Invalid, attempt_id, callee_of
@@ -409,7 +410,7 @@ class Ownership:
         if given.at < self._moment:
             given = replace(given, at=self._moment)
         if isinstance(given, i.FactSeen) and raw is not None:
-            self._hear(turn, given.call_id, given.attempt, raw)
+            self._hear(turn, given.call_id, given.attempt, raw, ready=isinstance(given.fact, AgentReady))
         done = step(callee, given)
         rejected = done.rejected
         if isinstance(given, i.FactSeen) and _facts_size(done.callee) > FACTS_SIZE_MAX:
@@ -426,14 +427,14 @@ class Ownership:
                 turn.records.append(event_record(self.partition, callee_key, recorded, traceparent))
                 turn.kinds[type(recorded.body).__name__] += 1
 
-    def _hear(self, turn: _Turn, call_id: str, attempt: int, raw: RawRecord) -> None:
+    def _hear(self, turn: _Turn, call_id: str, attempt: int, raw: RawRecord, *, ready: bool = True) -> None:
         """Note that an agent lives, while its attempt does: of one that is over nothing is kept."""
         callee_key = callee_of(call_id)
         callee = turn.changed.get(callee_key) or self.committed(callee_key)
         call = callee.calls.get(call_id) if callee is not None else None
         if call is None or call.attempt is None or call.attempt.number != attempt or call.phase is Phase.FENCING:
             return
-        self.agents.renewed(call_id, attempt, raw.timestamp_ms)
+        self.agents.renewed(call_id, attempt, raw.timestamp_ms, ready=ready)
 
     def _reject(self, turn: _Turn, raw: RawRecord, name: str, rule: str) -> None:
         metrics.REJECTED.labels(rule).inc()

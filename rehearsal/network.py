@@ -38,7 +38,6 @@ _READY_TIMEOUT_S: Final = 60.0
 _REQUEST_TIMEOUT_S: Final = 2.0
 _DRAIN_TIMEOUT_S: Final = 20.0
 _HEALTH: Final = "/rehearsal/health"
-_STARTING, _REGISTERED, _LOG_LINES = '"starting worker"', '"registered worker"', 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,13 +161,7 @@ def real_time_spec(network: Network) -> ProcessSpec:
 
 def agent_spec(network: Network) -> ProcessSpec:
     """Return the agents' worker, ready once LiveKit has it on its list: jobs for nobody are never offered again."""
-
-    async def registered() -> bool:
-        # Its health page answers 200 some seconds before that.
-        log = log_tail(network.run_dir / "logs" / "agent.log", _LOG_LINES)
-        return _REGISTERED in log[max(0, log.rfind(_STARTING)) :]
-
-    return _python(network, "agent", ["agent"], registered, niceness=REAL_TIME)
+    return _python(network, "agent", ["agent"], _page(str(network.ports.agent), "/ready"), niceness=REAL_TIME)
 
 
 def dialer_specs(network: Network) -> list[ProcessSpec]:

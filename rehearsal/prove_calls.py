@@ -16,10 +16,10 @@ from rehearsal.personas import PERSONAS
 from rehearsal.scenario import Expected, Request, Role
 
 WEIGHTS: Final = {
-    "answers": 15,
-    "answers_late": 15,
-    "never_sends_audio": 4,
-    "hangs_up_early": 2,
+    "answers": 14,
+    "answers_late": 14,
+    "never_sends_audio": 5,
+    "hangs_up_early": 3,
     "busy": 1,
     "declines": 1,
     "number_not_found": 1,
@@ -33,10 +33,15 @@ REPEATED_EVERY: Final = 20
 
 @functools.cache
 def area_codes() -> tuple[str, ...]:
-    """Return the area codes in which the fictitious numbers are valid ones of the United States."""
+    """Return the area codes of the United States in which the fictitious numbers are a person's: no premium, no toll free."""
     codes = (str(code) for code in range(201, 990))
     numbers = ((code, phonenumbers.parse(f"+1{code}5550100")) for code in codes)
-    return tuple(code for code, number in numbers if phonenumbers.is_valid_number_for_region(number, "US"))
+    return tuple(
+        code
+        for code, number in numbers
+        if phonenumbers.is_valid_number_for_region(number, "US")
+        and phonenumbers.number_type(number) == phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE
+    )
 
 
 def calls(count: int, campaign_id: str, weights: dict[str, int] = WEIGHTS) -> list[Request]:

@@ -11,6 +11,7 @@ from dialer.callee.policy import (
     OPENINGS_MAX,
     POLICY_VERSION,
     WINDOW,
+    backoff,
 )
 from dialer.callee.state import Callee
 from schemas import facts as f
@@ -171,3 +172,9 @@ def test_the_figures_of_the_policy_are_those_of_the_design() -> None:
         spec.when(h.slot(s), h.room(s, attempt, ok=False), h.fenced(s, attempt))
         s += 60
     assert spec.over().decided[-1].body.outcome is Outcome.AGENT_UNAVAILABLE
+
+
+def test_a_wait_that_costs_no_ring_doubles_from_a_second_to_a_minute() -> None:
+    """Whatever is counted: none yet, and more than a machine can double."""
+    waits = [backoff(times).total_seconds() for times in (0, 1, 2, 3, 6, 7, 8, 1_000_000)]
+    assert waits == [1, 1, 2, 4, 32, 60, 60, 60]

@@ -6,7 +6,9 @@ Exit 1 when a variant goes unnoticed, or when the unbroken dialer breaks an inva
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import warnings
 
 from tests.controls.control import Found, control, live, table
 from tests.controls.variants import VARIANTS
@@ -19,6 +21,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=0, help="at most so many seeds a variant; 0: as its row says")
     parser.add_argument("--first-seed", type=int, default=1)
     args = parser.parse_args()
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # what a dead process had not begun
     found: list[Found] = []
     for variant in VARIANTS:
         if args.only in variant.name:
@@ -41,4 +44,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # as `python -m tests.simulation`: a seed is the same in every process
+        fixed = os.environ | {"PYTHONHASHSEED": "0"}
+        os.execve(sys.executable, [sys.executable, "-m", "tests.controls", *sys.argv[1:]], fixed)
     sys.exit(main())

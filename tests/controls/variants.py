@@ -5,6 +5,7 @@ A row's `expected` are names of `tests.simulation.watch.INVARIANTS` and `tests.s
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -26,6 +27,10 @@ from tests.controls.patches import bound, rewritten, together
 from tests.simulation import plan
 from tests.simulation.kafka import SimPartitionLog
 
+OWN_FAULTS: Final = 14
+OWN_NTH_MAX: Final = 300
+"""A variant's own faults strike so many times a seed, at any of so many passings of their steps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
@@ -38,14 +43,19 @@ class Variant:
     expected: tuple[str, ...]
     enter: Callable[[], AbstractContextManager[None]]
     faults: tuple[tuple[Step, str], ...] = ()
-    """What befalls its seeds at named steps, where the whole table of faults would show it too seldom."""
+    """What befalls its seeds at named steps, and often, where the whole table of faults would show it too seldom."""
     seeds_max: int = 60
 
     @contextmanager
     def befalling(self) -> Iterator[None]:
         """Deal its own faults to every seed, broken or not."""
-        with bound(plan.cells, lambda: self.faults) if self.faults else nullcontext():
+        with bound(plan._armed, self._armed) if self.faults else nullcontext():
             yield
+
+    def _armed(self, seed: int, chance: random.Random) -> tuple[plan.Armed, ...]:
+        del seed
+        drawn = [chance.choice(self.faults) for _ in range(OWN_FAULTS)]
+        return tuple(plan.Armed(step=step, kind=kind, nth=chance.randint(1, OWN_NTH_MAX)) for step, kind in drawn)
 
 
 def _no_fence_of_the_log() -> AbstractContextManager[None]:
@@ -244,9 +254,7 @@ VARIANTS: Final[tuple[Variant, ...]] = (
             (Step.EFFECTS_STARTED, "zombie"),
             (Step.COMMIT_ANSWERED, "zombie"),
             (Step.EFFECTS_STARTED, "pause"),
-            (Step.COMMIT_SENT, "commit_late"),
-            (Step.COMMIT_ANSWERED, "cancel"),
-            (Step.BATCH_DECIDED, "kill_switch"),
+            (Step.COMMIT_SENDING, "commit_late"),
         ),
         enter=_gate_before_the_commit,
     ),

@@ -15,12 +15,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tests.mutants import survivors
 from tests.mutants.afresh import killed_by
-from tests.mutants.force import bring_into_force
+from tests.mutants.force import bring_into_force, readers
 from tests.mutants.operators import ROOT, Enums, Module, Mutant, Where
 from tests.mutants.session import Session, collected, quiet_hypothesis
 from tests.mutants.workers import Job, run
@@ -30,6 +31,8 @@ ENUMS: Final = ("schemas/outcomes.py", "dialer/callee/state.py", "dialer/gate.py
 CACHING: Final = frozenset({"dialer/callee/copying.py"})
 """Modules that keep what they once made: a fault in them shows in a new process only."""
 AFRESH_TIMEOUT_S: Final = 90.0
+UNCOVERED: Final = "uncovered"
+"""No test runs its lines: what builds a table at import is made afresh instead."""
 PROGRESS_EACH: Final = 100
 GATE: Final = "dialer/gate.py"
 
@@ -84,19 +87,22 @@ class Run:
                 sys.stderr.write("these fail without a mutant:\n  " + "\n  ".join(session.failing) + "\n")
                 os._exit(2)
             sys.stderr.write(f"{len(session.items)} tests watched, {sum(session.took_s):.1f} s\n")
-            for end in run(self._in_turn(self._job(session, m) for m in mutants), self.jobs):
+            covered = [m for m in mutants if session.covering(m)]
+            known = {m.key for m in covered}
+            for mutant in [m for m in mutants if m.key not in known]:
+                self.book.write(mutant, UNCOVERED, "")
+            for end in run(self._in_turn(self._job(session, m) for m in covered), self.jobs):
                 by = end.answer if end.ended == "answered" else -1
                 if by is not None and by >= 0:
-                    session.kills[by] += 1
-                name = None if by is None else session.items[by].nodeid if by >= 0 else end.ended
-                self._note(by_key[end.name], name)
+                    session.kills[by_key[end.name].path][by] += 1
+                self._note(by_key[end.name], None if by is None else session.items[by].nodeid if by >= 0 else end.ended)
             os._exit(0)
 
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # pytest's own words
             watched = frozenset(str(ROOT / path) for path in self.modules)
-            session = Session(then, watched, KEPT.with_name("watched.json"))
+            session = Session(then, watched, KEPT.with_name("watched.json"), partial(readers, modules=self.modules))
             code = collected(session, [str(p) for p in tests()])
             os._exit(code or 4)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -187,6 +193,8 @@ def main() -> int:
     code = going.in_session(in_session) if in_session else 0
     if code:
         return code
+    book.read()
+    afresh += [m for m in in_session if book.verdicts.get(m.key, ("", "", ""))[1] == UNCOVERED]
     going.afresh(afresh)
     book.read()
     return _report(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from tests.mutants.operators import Module, Mutant, Where, targets
+from tests.mutants.operators import ROOT, Module, Mutant, Where, targets
 
 
 def bring_into_force(mutant: Mutant, module: Module) -> None:
@@ -69,6 +69,21 @@ def _bind_again(module: Module, first: ast.stmt) -> None:
 
 def _read(statement: ast.stmt) -> set[str]:
     return {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def readers(path: str, scope: str, modules: Mapping[str, Module]) -> tuple[frozenset[str], frozenset[tuple[str, int]]]:
+    """Return these variables and all that are made of them, and every line of the modules that reads one."""
+    names = set(scope.split(", "))
+    for statement in modules[path].tree.body:
+        if targets(statement) and names & _read(statement):
+            names |= targets(statement)
+    lines = {
+        (str(ROOT / module.path), node.lineno)
+        for module in modules.values()
+        for node in ast.walk(module.tree)
+        if (isinstance(node, ast.Name) and node.id in names) or (isinstance(node, ast.Attribute) and node.attr in names)
+    }
+    return frozenset(names), frozenset(lines)
 
 
 def _tell(old: object, new: object) -> None:

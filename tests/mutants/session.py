@@ -6,8 +6,8 @@ import gc
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -47,10 +47,14 @@ class Session:
     """Absolute names of the files under test."""
     kept: Path
     """Where the lines are kept for a next run over the very same files."""
+    readers: Callable[[str, str], tuple[frozenset[str], frozenset[tuple[str, int]]]]
+    """Of a path and its variables: which others are made of them, and the lines that read any."""
     items: list[pytest.Item] = field(default_factory=list)
     took_s: list[float] = field(default_factory=list)
     lines: dict[tuple[str, int], set[int]] = field(default_factory=dict)
-    kills: Counter[int] = field(default_factory=Counter)
+    reading: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    kills: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """Per module: which tests killed mutants of it."""
     outcome: Outcome = field(default_factory=Outcome)
     failing: list[str] = field(default_factory=list)
 
@@ -107,18 +111,26 @@ class Session:
     def covering(self, mutant: Mutant) -> list[int]:
         """Return the tests that may notice: those that run its lines, the likeliest and quickest first.
 
-        A table is built at import; who reads it stands in its module.
+        A variable is made at import: those that run a line which reads it, and those whose file names it.
         """
-        path = str(ROOT / mutant.path)
         if mutant.where is Where.FUNCTION or mutant.lazily:
-            found = set[int]().union(
-                *(self.lines.get((path, n), set()) for n in range(mutant.line, mutant.last_line + 1))
-            )
-        elif mutant.scope.isupper() and not mutant.scope.startswith("_"):
-            found = set(range(len(self.items)))
+            path = str(ROOT / mutant.path)
+            found = self._running((path, n) for n in range(mutant.line, mutant.last_line + 1))
         else:
-            found = set[int]().union(*(tests for (name, _), tests in self.lines.items() if name == path))
-        return sorted(found, key=lambda n: (-self.kills[n], self.took_s[n]))
+            found = self._reading(mutant.path, mutant.scope)
+        kills = self.kills[mutant.path]
+        return sorted(found, key=lambda n: (-kills[n], self.took_s[n]))
+
+    def _running(self, lines: Iterable[tuple[str, int]]) -> set[int]:
+        return set[int]().union(*(self.lines.get(line, set()) for line in lines))
+
+    def _reading(self, path: str, scope: str) -> set[int]:
+        if (path, scope) not in self.reading:
+            names, lines = self.readers(path, scope)
+            named = {p for p in {item.path for item in self.items} if any(name in p.read_text() for name in names)}
+            naming = {n for n, item in enumerate(self.items) if item.path in named}
+            self.reading[path, scope] = self._running(lines) | naming
+        return self.reading[path, scope]
 
     def killer(self, tests: Sequence[int]) -> int | None:
         """Run tests until one fails, and return it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -228,3 +229,36 @@ async def test_a_bug_in_an_owner_ends_the_process(group: Group) -> None:
     await group.place(4)
     async with asyncio.timeout(20):
         assert isinstance(await member.clock.failed(), Bug)
+
+
+GHOST = """
+import asyncio, sys
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+
+async def stay():
+    consumer = AIOKafkaConsumer(
+        *sys.argv[3:], bootstrap_servers=sys.argv[1], group_id=sys.argv[2], session_timeout_ms=6000,
+        enable_auto_commit=False, partition_assignment_strategy=(RangePartitionAssignor,),
+    )
+    await consumer.start()
+    await asyncio.Event().wait()
+
+asyncio.run(stay())
+"""
+
+
+async def test_a_member_that_dies_costs_the_others_one_rebalance(group: Group) -> None:
+    """No commit is sent while they wait for it in JoinGroup: answered late, it would make each of them join anew, for ever."""
+    members = [await group.member(), await group.member()]
+    await until(lambda: sum(len(member.owned()) for member in members) == PARTITIONS)
+    ghost = await asyncio.create_subprocess_exec(sys.executable, "-c", GHOST, group.bootstrap, group.name, *INPUTS)
+    try:
+        await until(lambda: sum(member.shares[-1] for member in members) < PARTITIONS)
+    finally:
+        ghost.kill()
+        await ghost.wait()
+    before = [len(member.shares) for member in members]
+    await until(lambda: sum(member.shares[-1] for member in members) == PARTITIONS)
+    await until(lambda: all(member.intake.membership_age_s() < 1.5 for member in members))
+    assert [len(member.shares) - was for member, was in zip(members, before, strict=True)] == [1, 1]

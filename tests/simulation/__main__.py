@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import os
+import resource
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from schemas.steps import Step
@@ -24,8 +25,10 @@ from tests.simulation.plan import cells, sip_answers
 from tests.simulation.run import Report, simulate
 from tests.simulation.watch import INVARIANTS
 
-CHUNK = 4
-"""Seeds that a worker takes at once; between two chunks it clears away what the worlds left."""
+CHUNK = 8
+"""Seeds that a process lives through; it ends with them, which clears its worlds away at once."""
+CHUNK_TIMEOUT_S = 600.0
+"""Nobody waits longer than this for a chunk: the system may have killed its process for want of memory."""
 TELLS_EVERY_S = 10.0
 SHOWN_MAX = 20
 
@@ -62,12 +65,15 @@ class Sum:
         return [rule for rule, _, _ in sip_answers() if rule not in self.rows]
 
 
-def live_through(seeds: Sequence[int]) -> tuple[list[Report], float]:
-    """Simulate some seeds; return their reports and the CPU seconds they took."""
-    began = time.process_time()
-    reports = [simulate(seed) for seed in seeds]
-    gc.collect()
-    return reports, time.process_time() - began
+def live_through(seeds: Sequence[int]) -> list[Report]:
+    """Simulate some seeds."""
+    return [simulate(seed) for seed in seeds]
+
+
+def _cpu_s() -> float:
+    """Return all CPU time of this process and of those it has started and seen end."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def _chunks(seeds: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -75,20 +81,21 @@ def _chunks(seeds: Sequence[int]) -> Iterator[Sequence[int]]:
         yield seeds[start : start + CHUNK]
 
 
-def _results(seeds: Sequence[int], jobs: int) -> Iterable[tuple[list[Report], float]]:
+def _results(seeds: Sequence[int], jobs: int) -> Iterator[list[Report]]:
+    gc.disable()  # the children's collectors are off as well, and what is here is never looked through
     gc.freeze()
-    if jobs == 1:
-        yield from map(live_through, _chunks(seeds))
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(live_through, _chunks(seeds))
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+        results = pool.imap(live_through, _chunks(seeds))
+        for _ in range(0, len(seeds), CHUNK):
+            yield results.next(CHUNK_TIMEOUT_S)
+        pool.close()
+        pool.join()
 
 
 def run_many(seeds: Sequence[int], jobs: int) -> Sum:
     """Simulate many seeds on some cores, telling how far it is."""
-    total, began, told = Sum(), time.monotonic(), time.monotonic()
-    for reports, cpu_s in _results(seeds, jobs):
-        total.cpu_s += cpu_s
+    total, began, told, cpu_s = Sum(), time.monotonic(), time.monotonic(), _cpu_s()
+    for reports in _results(seeds, jobs):
         for report in reports:
             total.add(report)
             for violation in report.violations[:3]:
@@ -99,6 +106,7 @@ def run_many(seeds: Sequence[int], jobs: int) -> Sum:
                 f"{total.seeds}/{len(seeds)} seeds, {total.seeds / (told - began):.1f}/s, {len(total.failed)} failed",
                 flush=True,
             )
+    total.cpu_s = _cpu_s() - cpu_s
     return total
 
 

@@ -269,6 +269,8 @@ class SimConsumer:
 
     async def position(self, tp: TopicPartition) -> int:
         at = self._positions[tp]
+        if at == self._broker.high_watermark(tp.topic, tp.partition):
+            return at
         found, beyond = self._broker.read(tp.topic, tp.partition, at, committed=self._committed, count_max=1)
         if not found:
             self._positions[tp] = beyond
@@ -297,12 +299,13 @@ class SimConsumer:
         found: dict[TopicPartition, list[Fetched]] = {}
         if self._broker.arrives():
             return found
+        broker, positions = self._broker, self._positions
         for tp in tps:
-            if tp in self._positions and tp not in self._paused:
-                stored, position = self._broker.read(
-                    tp.topic, tp.partition, self._positions[tp], committed=self._committed, count_max=count_max or 500
+            at = positions.get(tp)
+            if at is not None and tp not in self._paused and at < broker.high_watermark(tp.topic, tp.partition):
+                stored, positions[tp] = broker.read(
+                    tp.topic, tp.partition, at, committed=self._committed, count_max=count_max or 500
                 )
-                self._positions[tp] = position
                 if stored:
                     found[tp] = [_fetched(s, tp) for s in stored]
         return found

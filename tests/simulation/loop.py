@@ -33,7 +33,10 @@ class Handle:
     def __init__(
         self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None, due: float
     ) -> None:
-        self.callback, self.args, self.due, self.cancelled_ = callback, args, due, False
+        self.callback = callback
+        self.args = args
+        self.due = due
+        self.cancelled_ = False
         self.context = copy_context() if context is None else context
 
     def cancel(self) -> None:
@@ -72,7 +75,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = itertools.count()
         chance = random.Random(seed)
-        self._shuffle, self._random = chance.shuffle, chance.random
+        self._random = chance.random
         self.set_exception_handler(lambda _loop, _context: None)
 
     def time(self) -> float:
@@ -99,7 +102,10 @@ class SeededLoop(asyncio.BaseEventLoop):
         return handle
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
-        return self.call_at(self.elapsed_s + delay, callback, *args, context=context)
+        when = self.elapsed_s + delay
+        handle = Handle(callback, args, context, when)
+        heapq.heappush(self._timers, (when, next(self._numbers), handle))
+        return handle
 
     def _run_once(self) -> None:
         if not self._now:
@@ -109,13 +115,16 @@ class SeededLoop(asyncio.BaseEventLoop):
             if self._random() < 0.5:
                 batch.reverse()
         elif len(batch) > 2:
-            self._shuffle(batch)
+            chance = self._random
+            batch.sort(key=lambda _handle: chance())
+        up = Life.UP
         for handle in batch:
             if handle.cancelled_:
                 continue
-            host = handle.context.get(HOST)
-            if host is None or host.life is Life.UP:
-                handle.context.run(handle.callback, *handle.args)
+            context = handle.context
+            host = context.get(HOST)
+            if host is None or host.life is up:
+                context.run(handle.callback, *handle.args)
             elif host.life is Life.PAUSED:
                 host.withheld.append(handle)
 

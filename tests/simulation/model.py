@@ -222,27 +222,27 @@ class LogModel:
         self.rules: set[str] = set()
         """Rows of the SIP table that were met."""
 
-    def take(self, record: Mapping[str, Any]) -> None:
-        """Take the next record of the log."""
+    def take(self, record: Mapping[str, Any]) -> str:
+        """Take the next record of the log; return the event's name, empty for a fact's copy."""
         call_id = record.get("subject")
         callee_key = (call_id or record["id"])[:26]
         person = self.people[callee_key]
-        kind, data = record["type"], record["data"]
+        kind, data, name = record["type"], record["data"], ""
         at = datetime.fromisoformat(record["time"])
         self._count(person, callee_key, int(record["sequence"]))
         if kind.startswith("dialer.event."):
             call = self.calls[call_id] if call_id is not None else _Call()
             number = data.get("attempt")
             attempt = next((a for a in reversed(call.attempts) if a.number == number), None)
-            said = _Said(
-                name=kind.split(".")[2], call_id=call_id, at=at, data=data, call=call, attempt=attempt, person=person
-            )
+            name = kind.split(".")[2]
+            said = _Said(name=name, call_id=call_id, at=at, data=data, call=call, attempt=attempt, person=person)
             for promise, invariant, law in LAWS:
                 wrong = law(said)
                 if wrong is not None:
                     self.violations.append(Violation(promise=promise, invariant=invariant, text=f"{call_id}: {wrong}"))
             self._note(said)
         self._fold(person, callee_key, record, at)
+        return name
 
     def snapshot(self, callee_key: str, value: bytes) -> None:
         """Compare a snapshot with the fold of the log so far (promise 5)."""

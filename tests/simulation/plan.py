@@ -20,13 +20,13 @@ from tests.doubles.telephony import Phone
 from tests.doubles.world import PEPPER
 from tests.simulation.faults import AT_STEPS, EXCLUDED
 
-CALLS: Final = 48
-CALLEES: Final = 22
-PARTITIONS_USED: Final = 6
+CALLS: Final = 24
+CALLEES: Final = 12
+PARTITIONS_USED: Final = 4
 DIALERS: Final = 3
-PLACED_WITHIN_S: Final = 40.0
-FAULTS_WITHIN_S: Final = 70.0
-HEALED_AT_S: Final = 75.0
+PLACED_WITHIN_S: Final = 25.0
+FAULTS_WITHIN_S: Final = 50.0
+HEALED_AT_S: Final = 55.0
 STEP_FAULTS: Final = 8
 TAKEOVERS: Final = frozenset({Step.TAKEOVER_FENCED, Step.TAKEOVER_RESTORED, Step.TAKEOVER_RESUMED})
 
@@ -123,7 +123,9 @@ def plan_of(seed: int) -> Plan:
         armed=_armed(seed, chance),
         rebalances=tuple(chance.uniform(5, FAULTS_WITHIN_S) for _ in range(chance.choice((1, 1, 2)))),
         crashes=tuple(chance.uniform(3, FAULTS_WITHIN_S) for _ in range(chance.choice((0, 1)))),
-        bad_commands=tuple((chance.uniform(0, 60), chance.choice(BAD)) for _ in range(chance.choice((0, 1, 2)))),
+        bad_commands=tuple(
+            (chance.uniform(0, FAULTS_WITHIN_S), chance.choice(BAD)) for _ in range(chance.choice((0, 1, 2)))
+        ),
         weather=chance.choice((0.0, 0.02, 0.05, 0.1)),
     )
 
@@ -157,14 +159,14 @@ def _stops(chance: random.Random, persons: list[Person]) -> tuple[Stop, ...]:
     found = [
         Stop(
             kind="cancel_call",
-            at_s=chance.uniform(0, 70),
+            at_s=chance.uniform(0, FAULTS_WITHIN_S),
             call=chance.randrange(CALLS),
             by_commands=chance.random() < 0.2,
         )
         for _ in range(chance.choice((1, 2, 3)))
     ]
     for person in chance.sample(persons, chance.choice((0, 1, 2))):
-        at_s = chance.uniform(0, 70)
+        at_s = chance.uniform(0, FAULTS_WITHIN_S)
         found.append(Stop(kind="suppress_callee", at_s=at_s, person=person, by_commands=chance.random() < 0.2))
         if chance.random() < 0.4:
             found.append(Stop(kind="lift_suppression", at_s=at_s + chance.uniform(1, 20), person=person))
@@ -177,7 +179,7 @@ def _armed(seed: int, chance: random.Random) -> tuple[Armed, ...]:
     random.Random("cells").shuffle(order)
     dealt = [order[(seed * STEP_FAULTS + n) % len(order)] for n in range(STEP_FAULTS)]
     return tuple(
-        Armed(step=step, kind=kind, nth=chance.randint(1, 2) if step in TAKEOVERS else chance.randint(1, 14))
+        Armed(step=step, kind=kind, nth=chance.randint(1, 2) if step in TAKEOVERS else chance.randint(1, 8))
         for step, kind in dealt
     )
 

@@ -22,7 +22,7 @@ PARTITION: ContextVar[int] = ContextVar("partition", default=-1)
 """The partition whose owner started this work."""
 OWNER_TASK: Final = "owner-"
 POLLS: ContextVar[bool] = ContextVar("polls", default=False)
-POLLERS: Final = frozenset({"stops-ends", "control-end", "intake-membership", "agent-silence"})
+POLLERS: Final = frozenset({"stops-ends", "control-end", "agent-silence"})
 """Tasks of `dialer/` that ask again and again: while no room stands they ask less often, to spare time."""
 
 
@@ -42,6 +42,8 @@ class SimClock:
         self._now_s, self._now = 0.0, START
         self.idle_factor = 1.0
         """How much longer than they mean to the pollers sleep: nothing happens, and nobody needs their evidence."""
+        self._idlers: dict[asyncio.Future[None], None] = {}
+        """Pollers that sleep longer than they mean to."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.failures: list[BaseException] = []
 
@@ -58,14 +60,26 @@ class SimClock:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
-        if self.idle_factor != 1.0 and POLLS.get():
+        loop = self._loop
+        woken: asyncio.Future[None] = asyncio.Future(loop=loop)
+        idles = self.idle_factor != 1.0 and POLLS.get()
+        if idles:
             seconds *= self.idle_factor
-        woken = self._loop.create_future()
-        timer = self._loop.call_later(seconds, _wake, woken)
+            self._idlers[woken] = None
+        timer = loop.call_later(seconds, _wake, woken)
         try:
             await woken
         finally:
             timer.cancel()
+            if idles:
+                del self._idlers[woken]
+
+    def hurry(self) -> None:
+        """Let pollers ask as often as they mean to, from now on: their evidence is needed."""
+        if self.idle_factor != 1.0:
+            self.idle_factor = 1.0
+            for woken in self._idlers:
+                _wake(woken)
 
     def random_bytes(self, count: int) -> bytes:
         return self._chance.randbytes(count)

@@ -31,3 +31,15 @@ def test_watching_an_agent_that_was_taken_over_does_not_make_it_ready() -> None:
     agents.watch("a call", 1)
     assert agents.silent() == []
     assert agents.readiness_age_s("a call", 1) > READINESS_AGE_MAX_S
+
+
+def test_a_sign_of_life_that_is_no_readiness_opens_no_gate() -> None:
+    """The agent's `conversation_ended` came 12 s after its last readiness, and the gate took it for one (seed 3)."""
+    clock = VirtualClock()
+    agents = Agents(clock)
+    now_ms = int(clock.now().timestamp() * 1000)
+    agents.renewed("a call", 1, now_ms, ready=False)
+    assert agents.age_s("a call", 1) < 1
+    assert agents.readiness_age_s("a call", 1) > READINESS_AGE_MAX_S
+    agents.renewed("a call", 1, now_ms)
+    assert agents.readiness_age_s("a call", 1) < 1

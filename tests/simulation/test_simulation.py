@@ -1,6 +1,6 @@
 """Whole worlds, lived through: three dialers, faults at every named step, and the promises checked throughout.
 
-The ordinary suite lives through a few seeds in this process; `make sim` and the slow test through thousands.
+The ordinary suite lives through a few seeds; `make sim` through thousands.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from tests.simulation.run import simulate
 ROOT = Path(__file__).parents[2]
 TRACES = Path(__file__).parent / "traces"
 SEEDS_QUICK = 12
-SEEDS_SLOW = 2000
-TIMEOUT_S = 900
+TIMEOUT_S = 300
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 """What a process had not begun when it died is never begun."""
 
@@ -114,12 +113,6 @@ def test_a_paused_process_does_nothing_and_a_dead_one_nothing_ever() -> None:
     loop.close()
     assert done == ["up", "slept", "paused"]
     assert loop.time() == 10
-
-
-@pytest.mark.slow
-def test_thousands_of_seeds_break_no_promise() -> None:
-    """2,000 seeds on two cores: no violation, no empty cell, every row of the SIP table met; the figures are printed."""
-    assert "all promises held" in _live_through("--seeds", str(SEEDS_SLOW), "--jobs", "2")
 
 
 @pytest.mark.parametrize("trace", sorted(TRACES.glob("*.jsonl")), ids=lambda path: path.stem)

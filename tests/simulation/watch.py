@@ -159,7 +159,8 @@ class Watch:
         del partition
         for record in records:
             if record.topic == EVENTS.name and record.value is not None:
-                self.model.take(orjson.loads(record.value))
+                if self.model.take(orjson.loads(record.value)) == "attempt_opened":
+                    self.world.hurry()
             elif record.topic == CALLEES.name and record.key != OFFSETS_KEY and record.value:
                 self.model.snapshot(record.key.decode(), record.value)
 

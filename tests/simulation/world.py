@@ -52,7 +52,7 @@ CALLER: Final = Trunk(
 ENDS_WITHIN_S: Final = 1200.0
 """Virtual time in which every call has ended once the world is healed."""
 LOOK_EVERY_S: Final = 1.0
-IDLE_FACTOR: Final = 4.0
+IDLE_FACTOR: Final = 10.0
 QUICK: Final[dict[str, Any]] = {
     "type": "one_way",
     "message": "Hello {first_name}, your prescription is ready at {store}.",
@@ -414,9 +414,11 @@ class World:
         self.group.expire()
         self.broker.abort_overdue()
         self.watch.check_legs()
-        idle_factor = 1.0 if self.watch.model.is_dialing() else IDLE_FACTOR
-        for dialer in self.dialers:
-            dialer.process.clock.idle_factor = idle_factor
+        if self.watch.model.is_dialing():
+            self.hurry()
+        else:
+            for dialer in self.dialers:
+                dialer.process.clock.idle_factor = IDLE_FACTOR
         for dialer in (*self.dialers, *self.gone):
             for error in dialer.process.clock.failures:
                 self.watch.wrong("no process ends by a bug", dialer.process.name, repr(error))
@@ -460,6 +462,11 @@ class World:
             dialer.process.clock.skew_s = 0.0
             self._wake(dialer.process)
         self.say("healed")
+
+    def hurry(self) -> None:
+        """An attempt is opened: whatever its gate will ask for is kept fresh."""
+        for dialer in self.dialers:
+            dialer.process.clock.hurry()
 
     def at_rest(self) -> bool:
         """Tell whether every call that was asked for has ended."""
