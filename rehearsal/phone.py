@@ -198,7 +198,7 @@ class Leg:
     async def _talk(self) -> EndedBy:
         self._ear = Ear(self._on_first_sound)
         self._saw(Seen.ANSWERED)
-        # Not awaited: livekit sometimes never answers (seen twice in 80 calls), and who picked up listens at once.
+        # Not awaited: two calls in 80 had no subscription for the 5 s that this may take; who picked up listens at once.
         telling = asyncio.create_task(self._set_status("active"))
         await asyncio.sleep(0)  # it is sent before the subscription
         for participant in self._room.remote_participants.values():
