@@ -39,7 +39,8 @@ EPILOG: Final = """\
 Everything of a run lies in its directory: env (settings and secrets), logs/, kafka/, carrier/witness.jsonl (every INVITE),
 carrier/heard/ (what phones heard, as .wav), producer.jsonl (what was asked for), summary.json.
 
-exit codes: 0 all well, 1 something did not hold or did not start (a line each says what), 3 not up, 130 interrupted
+exit codes: 0 all well, 1 something did not hold or did not start (a line each says what), 3 not up, 4 a figure was missed and no
+promise broken (prove), 130 interrupted
 """
 DEMO_TIMEOUT_S: Final = 240.0
 KILL_TIMEOUT_S: Final = 420.0

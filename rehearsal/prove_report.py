@@ -47,12 +47,18 @@ class Findings:
     text: str
     summary: dict[str, Any]
     findings: tuple[str, ...]
+    broken: bool
+    """Whether a promise was broken, and not only a figure missed: that, chance or a busy machine may do."""
 
 
 def report(ran: Ran) -> Findings:
     """Judge a run."""
     summary = _summary(ran)
-    return Findings(text=_text(ran, summary), summary=summary, findings=tuple(_findings(ran)))
+    return Findings(text=_text(ran, summary), summary=summary, findings=tuple(_findings(ran)), broken=_is_broken(ran))
+
+
+def _is_broken(ran: Ran) -> bool:
+    return bool(ran.accounts.findings) or ran.accounts.accepted != ran.asked
 
 
 def _findings(ran: Ran) -> Iterator[str]:
