@@ -13,6 +13,7 @@ from typing import Final
 from rich.console import Console
 
 from bench import bed
+from bench import cancel as cancelling
 from bench.answer_to_audio import answer_to_audio
 from bench.child import ask_once
 from bench.figure import AT_LEAST, AT_MOST, Bound, Figure, Round, show, write
@@ -33,6 +34,7 @@ FIGURES: Final[dict[str, tuple[str, Bound | None]]] = {
     "slice_max_ms": ("ms", None),
     "commit_latency_ms": ("ms p50", Bound(sign=AT_MOST, bound=10)),
     "commit_latency_p99_ms": ("ms p99", Bound(sign=AT_MOST, bound=25)),
+    "cancel_p99_ms": ("ms p99", Bound(sign=AT_MOST, bound=500)),
     "core_steps": ("steps/s", Bound(sign=AT_LEAST, bound=CORE_STEPS)),
     "live_call_bytes": ("bytes", Bound(sign=AT_MOST, bound=LIVE_CALL_BYTES)),
     "answer_to_audio_ms": ("ms p50", Bound(sign=AT_MOST, bound=300)),
@@ -83,6 +85,17 @@ async def _latency(run: _Run, number: int) -> None:
     run.add("commit_latency_p99_ms", ours.p99_ms, limit.p99_ms)
 
 
+async def _cancel(run: _Run, number: int) -> None:
+    size = cancelling.FULL if run.long else cancelling.QUICK
+    found = await cancelling.cancel(run.bootstrap, size, number)
+    behind, quiet = found.p99()
+    run.add("cancel_p99_ms", behind, quiet)
+    run.console.print(
+        f"  cancel: {found.behind_first:,} commands waiting, {found.fell} calls fell, "
+        f"commit {found.commit_ms:.0f} ms, {found.rss_mib:.0f} MiB"
+    )
+
+
 async def _core_steps(run: _Run, number: int) -> None:
     del number
     found = await ask_once("core_steps", calls=400 if run.quick else 4_000)
@@ -125,6 +138,7 @@ MEASURES: Final[dict[str, Callable[[_Run, int], Awaitable[None]]]] = {
     "write_path": _write_path,
     "stages": _stages,
     "commit_latency": _latency,
+    "cancel": _cancel,
     "core_steps": _core_steps,
     "live_call_bytes": _live_calls,
     "answer_to_audio": _audio,

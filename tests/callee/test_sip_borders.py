@@ -49,6 +49,9 @@ def test_each_class_of_answers_ends_where_the_rfc_ends_it(sip: int, phrase: str,
         ("unauthenticated", "", "bad_credentials"),
         ("canceled", "context deadline exceeded", "ring_timeout"),
         ("not_sent", "key_gone", "not_reached"),
+        ("unknown", "transaction failed to complete", "anything_else"),
+        ("deadline_exceeded", "context deadline exceeded", "anything_else"),
+        ("unknown", "update room failed: room join failed", "anything_else"),
     ],
 )
 def test_without_a_status_livekits_code_and_then_its_phrase_decide(code: str, phrase: str, rule: str) -> None:

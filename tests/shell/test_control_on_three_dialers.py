@@ -25,7 +25,11 @@ from tests.shell.test_app import Process, body, deployed, settings
 from tests.shell.test_intake import Group
 
 __all__ = ["deployed", "settings"]
-pytestmark = pytest.mark.broker
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.slow,
+    pytest.mark.flaky(reruns=2),
+]  # three dialers in real time, on two cores
 CALLS = 90
 LATE_MAX_S = 1.0
 
