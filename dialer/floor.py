@@ -3,7 +3,8 @@
 Each yielding for itself is not enough: with 24 of them ready, one round of the event loop is 24 slices long, and whoever
 waits for a socket or a timer waits for all of them. And a backlog that is decided a bit here, a bit there makes many
 small transactions. So a turn keeps the floor from slice to slice until it is done, unless somebody urgent waits.
-Source: design §5 (other work gets a turn every 5 ms; what may pass between two drains of a partition's stops).
+Of turns over a backlog only a few wait for their commit at once: the broker answers in order, and a hang-up's commit would
+stand behind all of them. Source: design §5 (other work gets a turn every 5 ms; what may pass between two drains of a partition's stops).
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ SLICE_S: Final = 0.005
 """Work goes on for so long at most before other work gets a turn."""
 
 
+COMMITS_MAX: Final = 4
+"""Patient turns whose commit is not answered, at most; the urgent are not counted and not held up."""
+
+
 class Floor:
     """Held by one place at a time."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._held = False
+        self._commits = 0
         self._urgent: deque[Place] = deque()
         self._patient: deque[Place] = deque()
 
@@ -33,7 +39,7 @@ class Floor:
 
     def _let_in(self) -> None:
         """Give the floor to whoever is next; a place that was told leaves both lines at once."""
-        while not self._held and (line := self._urgent or self._patient):
+        while not self._held and (line := self._urgent or (self._patient if self._commits < COMMITS_MAX else None)):
             self._held = line.popleft().call()
 
 
@@ -43,12 +49,15 @@ class Place:
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
         self._told: asyncio.Future[None] | None = None
+        self._commits = False
+        self._urgent = False
         self._slice_began = 0.0
         self.worked_s = 0.0
 
     async def take(self, *, urgent: bool) -> None:
         """Wait for the floor; what was worked before is forgotten."""
-        await self._take(urgent=urgent, first=False)
+        self._urgent = urgent
+        await self._take(first=False)
         self.worked_s = 0.0
 
     def slice_is_over(self) -> bool:
@@ -61,7 +70,7 @@ class Place:
         await self._floor.clock.sleep(0)
         if self._floor._urgent:
             self.give()
-            await self._take(urgent=False, first=True)
+            await self._take(first=True)
         self._slice_began = self._floor.clock.monotonic()
 
     def hurry(self) -> None:
@@ -69,11 +78,24 @@ class Place:
         if self in self._floor._patient:
             self._floor._patient.remove(self)
             self._floor._urgent.append(self)
+            self._floor._let_in()
 
     def give(self) -> None:
         """Leave the floor."""
         self._floor._held = False
         self._floor._let_in()
+
+    def commits(self) -> None:
+        """Count this turn's commit, which follows, among those that hold others up, until `settle`."""
+        self._commits = True
+        self._floor._commits += 1
+
+    def settle(self) -> None:
+        """Say that the commit is over, if it was counted."""
+        if self._commits:
+            self._commits = False
+            self._floor._commits -= 1
+            self._floor._let_in()
 
     def call(self) -> bool:
         """Tell the one who waits here; False where nobody does any more."""
@@ -82,12 +104,13 @@ class Place:
         self._told.set_result(None)
         return True
 
-    async def _take(self, *, urgent: bool, first: bool) -> None:
-        floor = self._floor
-        if floor._held or floor._urgent or floor._patient:
+    async def _take(self, *, first: bool) -> None:
+        floor, urgent = self._floor, self._urgent
+        full = not urgent and floor._commits >= COMMITS_MAX
+        if floor._held or floor._urgent or floor._patient or full:
             line = floor._urgent if urgent else floor._patient
             self._told = asyncio.get_running_loop().create_future()
-            (line.appendleft if first else line.append)(self)
+            (line.appendleft if first and not urgent else line.append)(self)
             floor._let_in()
             try:
                 await self._told

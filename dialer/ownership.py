@@ -319,9 +319,14 @@ class Ownership:
             turn = await self._decide()
             self._clock.passing(Step.BATCH_DECIDED)
             await self._encode(turn)
+            if not turn.urgent:
+                self._place.commits()
         finally:
             self._place.give()
-        await self._commit(turn)
+        try:
+            await self._commit(turn)
+        finally:
+            self._place.settle()
 
     async def _decide(self) -> _Turn:
         turn = _Turn(now=max(self._clock.now(), self._moment), began=self._clock.monotonic())
