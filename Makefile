@@ -89,6 +89,8 @@ status: setup ## is it up, and where
 clean: down ## stop it and delete everything that runs have left (run/); the cache and the environment stay
 	rm -rf run
 
+# A sample of the histories: `make sim` lives through all of them.
+ci: SEEDS := 300
 ci: check test e2e sim prove-ci ## everything: what .ci/run calls
 
 lock: setup ## write requirements.lock anew from pyproject.toml
