@@ -12,6 +12,7 @@ from bench.child import answer, lines
 from dialer.callee import inputs as i
 from dialer.callee.state import Callee
 from dialer.callee.step import step
+from runtime import collector
 from schemas import facts as f
 from schemas.events import Rules
 from schemas.observations import DialOutcome
@@ -186,6 +187,7 @@ def run(lives: list[tuple[str, list[i.AnyInput]]]) -> tuple[int, int, int, float
 async def core_steps() -> None:
     """Answer one parent's question."""
     asked = orjson.loads(await (await lines()).readline())
+    collector.tune()  # as `dialer serve` does
     lives = [life(number) for number in range(asked["calls"])]
     steps, events, ended, seconds = run(lives)
     assert ended == len(lives), f"{len(lives) - ended} calls did not end"

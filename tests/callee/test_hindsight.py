@@ -166,7 +166,7 @@ def test_the_figures_of_the_policy_are_those_of_the_design() -> None:
     """They stand in every permit, and bound every call."""
     assert (POLICY_VERSION, WINDOW) == ("s1", "none")
     assert OPENINGS_MAX == 10
-    assert LIFETIME_MAX.total_seconds() == 86_400
+    assert (LIFETIME_MAX.total_seconds(), ADOPT_GRACE.total_seconds()) == (86_400, 5)
     spec, s = given(h.place()), 1.0
     for attempt in range(1, 11):
         spec.when(h.slot(s), h.room(s, attempt, ok=False), h.fenced(s, attempt))

@@ -13,16 +13,17 @@ from tests import histories as h
 from tests.callee.test_laws import VARIANTS
 from tests.spec import given
 
-
 WAITS_FOR_THE_DIAL = (*h.ringing(), h.left(7), h.last_word(7.5), h.fenced(9))
 """The agent has said all it knows; the dial's own answer is still out."""
+TALKS_AFTER_AN_UNKNOWN = (*h.HISTORIES["ringing again after an unknown"][1], h.status(720, "active", 2))
+"""The second attempt is answered; of the first nobody knows."""
 
 
 @pytest.fixture(scope="module")
 def taken() -> dict[tuple[Phase, type], set[str]]:
     """Where each input led from each phase, over every history and every variant of the input."""
     found: dict[tuple[Phase, type], set[str]] = defaultdict(set)
-    for history in (*(told for _, told in h.HISTORIES.values()), WAITS_FOR_THE_DIAL):
+    for history in (*(told for _, told in h.HISTORIES.values()), WAITS_FOR_THE_DIAL, TALKS_AFTER_AN_UNKNOWN):
         before = given(*history).callee
         for one in VARIANTS:
             done = step(before, one)

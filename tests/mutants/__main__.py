@@ -30,7 +30,7 @@ KEPT: Final = ROOT / "run" / "mutants" / "verdicts.jsonl"
 ENUMS: Final = ("schemas/outcomes.py", "dialer/callee/state.py", "dialer/gate.py")
 CACHING: Final = frozenset({"dialer/callee/copying.py"})
 """Modules that keep what they once made: a fault in them shows in a new process only."""
-AFRESH_TIMEOUT_S: Final = 90.0
+AFRESH_TIMEOUT_S: Final = 180.0
 UNCOVERED: Final = "uncovered"
 """No test runs its lines: what builds a table at import is made afresh instead."""
 PROGRESS_EACH: Final = 100
@@ -78,6 +78,23 @@ class Run:
     done: int = 0
     accepted: dict[str, str] = field(default_factory=survivors.accepted)
 
+    def all(self, mutants: list[Mutant]) -> int:
+        """Make them, the listed survivors last: each runs every test that could notice it."""
+        quiet_hypothesis()
+        import schemas.events  # noqa: F401  # everything but what is under test, once for all forks
+
+        afresh = [m for m in mutants if _needs_import(m)]
+        rest = [m for m in mutants if not _needs_import(m)]
+        for listed in (False, True):
+            part = [m for m in rest if (m.key in self.accepted) is listed]
+            code = self.in_session(part) if part else 0
+            if code:
+                return code
+            self.book.read()
+            uncovered = [m for m in part if self.book.verdicts.get(m.key, ("", "", ""))[1] == UNCOVERED]
+            self.afresh([*uncovered, *(m for m in afresh if (m.key in self.accepted) is listed)])
+        return 0
+
     def in_session(self, mutants: list[Mutant]) -> int:
         """Make those that can come into force in a running session; returns 2 when the tests fail without any."""
         by_key = {m.key: m for m in mutants}
@@ -105,9 +122,7 @@ class Run:
             session = Session(then, watched, KEPT.with_name("watched.json"), partial(readers, modules=self.modules))
             code = collected(session, [str(p) for p in tests()])
             os._exit(code or 4)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        self.done += len(mutants)
-        return code
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def _job(self, session: Session, mutant: Mutant) -> Job:
         chosen = session.covering(mutant)
@@ -183,19 +198,11 @@ def main() -> int:
     todo = [m for m in mutants if not book.is_killed(m)]
     if args.survivors:
         mutants = todo = [m for m in todo if m.key in book.verdicts]
-    todo.sort(key=lambda m: m.key in book.verdicts)  # what was never made comes first
-    afresh = [m for m in todo if _needs_import(m)]
-    in_session = [m for m in todo if not _needs_import(m)]
-    quiet_hypothesis()
-    import schemas.events  # noqa: F401  # everything but what is under test, once for all forks
-
+    todo.sort(key=lambda m: m.key in book.verdicts)  # what was never made first
     going = Run(found, book, args.jobs, began + args.within, planned=len(todo))
-    code = going.in_session(in_session) if in_session else 0
+    code = going.all(todo)
     if code:
         return code
-    book.read()
-    afresh += [m for m in in_session if book.verdicts.get(m.key, ("", "", ""))[1] == UNCOVERED]
-    going.afresh(afresh)
     book.read()
     return _report(
         mutants, everything, book, time.monotonic() - began, whole=not (args.only or args.sample or args.survivors)
@@ -229,9 +236,11 @@ def _report(mutants: list[Mutant], everything: list[Mutant], book: Book, took_s:
         print(f"no reason is given for: {key}")
     for key in judged.outdated:
         print(f"take it off the list:   {key}")
-    missing = len(mutants) - len(verdicts)
+    missing = len(mutants) - len(killed) - len(survived)
+    stopped = sum(book.verdicts[key][2] in {"timeout", "died"} for key in killed)
     print(
-        f"{judged.killed} of {judged.total} killed = {judged.share:.2%} (limit {survivors.KILLED_MIN:.0%}); "
+        f"{judged.killed} of {judged.total} killed = {judged.share:.2%} (limit {survivors.KILLED_MIN:.0%}), "
+        f"{stopped} of them by time or memory; "
         f"{len(survived)} survive, {len(judged.unexplained)} without a reason; {missing} not made; {took_s:.0f} s"
     )
     if missing and whole:

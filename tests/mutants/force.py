@@ -64,7 +64,7 @@ def _bind_again(module: Module, first: ast.stmt) -> None:
         exec(compile(ast.Module([statement], []), module.path, "exec"), vars(live))
         dirty |= bound
         for name, old in before.items():
-            _tell(old, vars(live)[name])
+            _tell(name, old, vars(live)[name])
 
 
 def _read(statement: ast.stmt) -> set[str]:
@@ -86,9 +86,11 @@ def readers(path: str, scope: str, modules: Mapping[str, Module]) -> tuple[froze
     return frozenset(names), frozenset(lines)
 
 
-def _tell(old: object, new: object) -> None:
+def _tell(name: str, old: object, new: object) -> None:
+    """Bind it anew where it was imported; of a number or a text, which many things are, only by its own name."""
+    shared = isinstance(old, bool | int | str | float)
     for other in list(sys.modules.values()):
         if isinstance(other, ModuleType) and other.__name__.startswith(("dialer.", "tests.")):
-            for name, value in list(vars(other).items()):
-                if value is old and not isinstance(old, bool | int | str):
-                    setattr(other, name, new)
+            for key, value in list(vars(other).items()):
+                if value is old and (key == name or not shared):
+                    setattr(other, key, new)
