@@ -11,6 +11,7 @@ from dialer.callee.state import (
     STOPS_SEEN_MAX,
     Callee,
     Closed,
+    Phase,
     first_sequence,
     is_forgettable,
 )
@@ -79,3 +80,10 @@ def test_a_waiting_call_that_is_stopped_after_an_opening_ends_with_how_long_it_w
     assert spec.over().decided[-1].body == CallEnded(
         attempt=1, outcome=Outcome.CANCELLED, attribution=Attribution.US, durations=Durations(waited_s=3.5)
     )
+
+
+def test_what_a_snapshot_says_of_itself_is_never_renamed() -> None:
+    """Old snapshots decode for ever: their version, and each phase by its word."""
+    assert given(h.place()).callee.v == 1
+    assert [phase.value for phase in Phase] == [phase.name.lower() for phase in Phase]
+    assert Phase.WAITING == "waiting"
