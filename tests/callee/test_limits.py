@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 from dialer.callee.state import (
@@ -87,3 +87,15 @@ def test_what_a_snapshot_says_of_itself_is_never_renamed() -> None:
     assert given(h.place()).callee.v == 1
     assert [phase.value for phase in Phase] == [phase.name.lower() for phase in Phase]
     assert Phase.WAITING == "waiting"
+
+
+def test_a_call_and_an_attempt_begin_with_nothing_known_of_them() -> None:
+    """What an old snapshot does not say is taken as not having happened; a dial is taken as sent until it is known not."""
+    attempt = given(*h.opening()).call().attempt
+    assert attempt is not None
+    known = {one.name for one in fields(attempt) if getattr(attempt, one.name)}
+    assert known == {"number", "opened_at", "failed_sent"}
+    call = given(h.place(verdict=None)).call()
+    told = {one.name for one in fields(call) if getattr(call, one.name)}
+    asked = {"call_id", "campaign_id", "to", "variables", "body_hash", "region", "zones", "priority"}
+    assert told == asked | {"not_after", "remember_until", "requested_at", "phase", "due"}
