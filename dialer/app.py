@@ -149,6 +149,7 @@ class App:
             effects=lambda ownership: Runner(ownership, self._shared),
         )
         logs = KafkaLog(settings.kafka_bootstrap, self.clock)
+        process = process_name(settings, self.clock)
         self._intake = Intake(
             settings.kafka_bootstrap,
             settings.group_id,
@@ -156,7 +157,7 @@ class App:
             lambda partition: Owner(partition, logs, parts, self._intake, self.clock),
             lambda owned: self._shared.pacer.set_share(owned, PARTITIONS),
             self.clock,
-            process := process_name(settings, self.clock),
+            process,
         )
         send = self._requests.send_control
         self._kill_switch = KillSwitch(

@@ -50,13 +50,13 @@ class Place:
         self._floor = floor
         self._told: asyncio.Future[None] | None = None
         self._commits = False
-        self._urgent = False
+        self._is_urgent = False
         self._slice_began = 0.0
         self.worked_s = 0.0
 
     async def take(self, *, urgent: bool) -> None:
         """Wait for the floor; what was worked before is forgotten."""
-        self._urgent = urgent
+        self._is_urgent = urgent
         await self._take(first=False)
         self.worked_s = 0.0
 
@@ -105,7 +105,7 @@ class Place:
         return True
 
     async def _take(self, *, first: bool) -> None:
-        floor, urgent = self._floor, self._urgent
+        floor, urgent = self._floor, self._is_urgent
         full = not urgent and floor._commits >= COMMITS_MAX
         if floor._held or floor._urgent or floor._patient or full:
             line = floor._urgent if urgent else floor._patient

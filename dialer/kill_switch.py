@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from dialer.callee import inputs as i
+from dialer.callee.owed import ON_THE_PHONE
 from dialer.callee.state import Call, Callee, Phase
 from dialer.control_words import SEEN_PREFIX, Seen, Words, encode_seen
 from dialer.requests import NotAccepted
@@ -28,7 +29,6 @@ AGAIN_AFTER_S: Final = 1.0
 GONE_AFTER: Final = timedelta(days=1)
 """Confirmations older than this are removed at a start; a process that lives writes its own again."""
 REASON: Final = "kill_switch"
-_ON_THE_PHONE: Final = frozenset({Phase.DIALING, Phase.RINGING, Phase.ANSWERED})
 
 log = Log("dialer.kill_switch")
 
@@ -116,7 +116,7 @@ class KillSwitch:
         word = self._words.hangs_up(call.campaign_id) if call is not None else None
         if call is None or word is None:
             return False
-        if call.phase not in _ON_THE_PHONE:
+        if call.phase not in ON_THE_PHONE:
             return _is_being_hung_up(call)
         if call.phase is not Phase.DIALING or now - self._known[word] >= SENT_AFTER_S:
             at = self._clock.now()

@@ -77,7 +77,9 @@ class Owner:
             log.info("partition owned", partition=self.partition, took_s=round(self._clock.monotonic() - began, 3))
             ownership.reconcile()
             alive = ownership.is_alive
-            self._clock.spawn(sweep(self._clock, alive, ownership.idle, ownership.forget), f"sweep-{self.partition}")
+            self._clock.spawn(
+                sweep(self._clock, alive, ownership.callees.idle, ownership.forget), f"sweep-{self.partition}"
+            )
             try:
                 await ownership.serve()
             finally:

@@ -22,22 +22,20 @@ from typing import Final, Protocol
 from dialer.agents import Agents
 from dialer.callee import inputs as i
 from dialer.callee.owed import Adopt, Effect, deadline, first_deadline, outstanding, owed
-from dialer.callee.state import Callee, Phase, first_sequence, is_forgettable
+from dialer.callee.state import Callee, Phase, is_forgettable
 from dialer.callee.step import step
 from dialer.campaigns import Campaigns
+from dialer.committed import Committed
 from dialer.data_keys import DataKeys
 from dialer.floor import SLICE_S, Floor
 from dialer.inbox import Inbox
 from dialer.log import PartitionLog, Record, Restored
 from dialer.records import (
     RawRecord,
-    UndecodableSnapshot,
     decode_offsets,
-    decode_snapshot,
     encode_snapshot,
     event_record,
     forwarded,
-    has_open_calls,
     offsets_record,
     rejection,
 )
@@ -144,8 +142,7 @@ class Ownership:
         self.positions: dict[str, int] = {}
         self._log, self._parts, self._clock = partition_log, parts, parts.clock
         self._translator = Translator(partition, parts.pepper, parts.memory, self.keys, parts.campaigns, parts.clock)
-        self._callees: dict[str, Callee | bytes] = {}
-        self._parked: set[str] = set()
+        self.callees = Committed()
         self._adopted: set[tuple[str, int]] = set()
         self._timers = Timers()
         self._inbox = Inbox(parts.inbox_max)
@@ -218,8 +215,7 @@ class Ownership:
 
     def committed(self, callee_key: str) -> Callee | None:
         """Return a callee as it was last committed, where it has open calls."""
-        callee = self._callees.get(callee_key)
-        return callee if isinstance(callee, Callee) else None
+        return self.callees.open(callee_key)
 
     # ---- take-over -----------------------------------------------------------------------------------------------
 
@@ -240,48 +236,19 @@ class Ownership:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise PositionLost("$offsets cannot be read") from None
         self.keys.restore(restored.keys)
-        for key, value in restored.snapshots.items():
-            callee_key = key.decode()
-            self._callees[callee_key] = value
-            if has_open_calls(value):
-                self._find(callee_key, {})
+        self.callees.restore(restored.snapshots)
 
     def reconcile(self) -> None:
         """Start what taken-over calls are owed; what another process dialed is adopted, never dialed."""
         now, mono = self._clock.now(), self._clock.monotonic()
-        for callee_key, callee in self._callees.items():
-            if isinstance(callee, Callee):
-                wanted = outstanding(callee, now)
-                self._adopted |= {(e.call_id, e.attempt) for e in wanted if isinstance(e, Adopt)}
-                self._effects.align(callee, wanted, mono)
-                self._timers.set(callee_key, first_deadline(callee, now))
+        for callee in self.callees.all_open():
+            wanted = outstanding(callee, now)
+            self._adopted |= {(e.call_id, e.attempt) for e in wanted if isinstance(e, Adopt)}
+            self._effects.align(callee, wanted, mono)
+            self._timers.set(callee.callee_key, first_deadline(callee, now))
         self._wakeup.wake()
 
-    def _find(self, callee_key: str, changed: dict[str, Callee]) -> Callee | None:
-        """Return a callee as this turn has it so far; None for one that is parked."""
-        callee = changed.get(callee_key) or self._callees.get(callee_key)
-        if isinstance(callee, Callee):
-            return callee
-        if callee is None:
-            return Callee(callee_key=callee_key, sequence=first_sequence(max(self._clock.now(), self._moment)))
-        if callee_key in self._parked:
-            return None
-        try:
-            decoded = decode_snapshot(callee)
-        except UndecodableSnapshot:
-            self._parked.add(callee_key)
-            metrics.ALARMS.labels("snapshot_undecodable").inc()
-            log.alarm("a snapshot cannot be decoded; the callee is parked", callee_key=callee_key)
-            return None
-        if decoded.calls:
-            self._callees[callee_key] = decoded
-        return decoded
-
     # ---- turns ---------------------------------------------------------------------------------------------------
-
-    def idle(self) -> list[tuple[str, bytes]]:
-        """Return the callees without open calls, as their snapshots."""
-        return [(key, value) for key, value in self._callees.items() if isinstance(value, bytes)]
 
     def forget(self, callee_key: str) -> None:
         """Take a callee whose memory has run out: its next turn writes the tombstone."""
@@ -407,7 +374,7 @@ class Ownership:
     def _take(
         self, turn: _Turn, callee_key: str, given: i.AnyInput, raw: RawRecord | None, traceparent: str | None
     ) -> None:
-        callee = self._find(callee_key, turn.changed)
+        callee = turn.changed.get(callee_key) or self.callees.find(callee_key, turn.now)
         if callee is None:
             if raw is not None:
                 self._reject(turn, raw, "callee_key", "callee_parked")
@@ -424,7 +391,7 @@ class Ownership:
             self._reject(turn, raw, REJECTED_FIELDS[rejected], rejected)
             return
         turn.touched.add(callee_key)
-        if not done.events and is_forgettable(callee, turn.now) and callee_key in self._callees:
+        if not done.events and is_forgettable(callee, turn.now) and callee_key in self.callees:
             turn.changed[callee_key] = callee
         if done.events:
             turn.changed[callee_key] = done.callee
@@ -477,13 +444,7 @@ class Ownership:
         for outcome in turn.outcomes:
             self._outcomes.pop(outcome, None)
         for callee_key, snapshot in turn.snapshots.items():
-            callee = turn.changed[callee_key]
-            if callee.calls:
-                self._callees[callee_key] = callee
-            elif snapshot:
-                self._callees[callee_key] = snapshot
-            else:
-                self._callees.pop(callee_key, None)
+            self.callees.keep(turn.changed[callee_key], snapshot)
         slice_began = self._clock.monotonic()
         for callee_key in turn.touched:
             if not self.alive:

@@ -21,7 +21,6 @@ import orjson
 
 from dialer.records import RawRecord
 from schemas import commands as c
-from schemas import topics
 from schemas.codec import decode_command
 from schemas.envelope import Envelope, decode
 from schemas.values import (
@@ -171,11 +170,10 @@ class ReadAhead:
         self._until = -1
 
     def read(self, waiting: Sequence[RawRecord]) -> None:
-        """Read the next records that wait, unless the first of them is read already."""
-        first = waiting[0]
-        if first.topic != topics.COMMANDS.name or first.offset <= self._until:
+        """Read the next commands that wait, unless the first of them is read already."""
+        if waiting[0].offset <= self._until:
             return
-        ahead = [raw for raw in islice(waiting, AHEAD_MAX) if raw.topic == first.topic]
+        ahead = list(islice(waiting, AHEAD_MAX))
         readings = [Reading(raw, self._pepper) for raw in ahead]
         for stage in STAGES:
             readings = [reading for reading in readings if _holds(stage, reading)]

@@ -95,7 +95,7 @@ class Translator:
         self._ahead = ReadAhead(pepper)
 
     def read_ahead(self, waiting: Sequence[RawRecord]) -> None:
-        """Do the pure part for the next records that wait, where it is not done."""
+        """Do the pure part for the next commands that wait, where it is not done."""
         self._ahead.read(waiting)
 
     def translate(self, raw: RawRecord, now: datetime) -> Translated:

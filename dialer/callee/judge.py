@@ -89,9 +89,9 @@ def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool) -> De
     if call.suppressed:
         return _end(call, now, Outcome.SUPPRESSED, Attribution.US)
     if withdrawn:
-        return _again(call, now, backoff(call.withdrawals + (0 if attempt.withdrawn else 1)), None)
+        return _again(call, now, backoff(call.withdrawals + (0 if attempt.withdrawn else 1)))
     if reason is FenceReason.TURN_OVERDUE:
-        return _again(call, now, backoff(call.withdrawals), None)
+        return _again(call, now, backoff(call.withdrawals))
     if unknown:
         return _after_unknown(call, now)
     final = attempt.failed is not None and not attempt.retry
@@ -126,34 +126,30 @@ def _after_unknown(call: Call, now: datetime) -> Decision:
     due = now + timedelta(seconds=rules.unknown_after_s)
     if attempt.dialed_at is not None:
         due = max(due, longest_leg(attempt.dialed_at, rules))
-    return _scheduled(call, now, due, Outcome.UNKNOWN)
+    return _scheduled(call, now, due, Outcome.UNKNOWN, Attribution.UNKNOWN)
 
 
 def _redial(call: Call, now: datetime, outcome: Outcome, by: Attribution, delay_s: int | None) -> Decision:
     if delay_s is None or call.dials >= _rules(call).attempts_max:
         return _end(call, now, outcome, by)
-    due = now + timedelta(seconds=delay_s)
-    if due >= call.not_after:
-        return _end(call, now, outcome, by)
-    return _scheduled(call, now, due, outcome)
+    return _scheduled(call, now, now + timedelta(seconds=delay_s), outcome, by)
 
 
 def _reopen(call: Call, now: datetime, outcome: Outcome, by: Attribution) -> Decision:
     if call.openings_spent >= OPENINGS_MAX:
         return _end(call, now, outcome, by)
-    return _again(call, now, backoff(call.openings_spent), None)
+    return _again(call, now, backoff(call.openings_spent))
 
 
-def _again(call: Call, now: datetime, delay: timedelta, outcome: Outcome | None) -> Decision:
-    due = now + delay
+def _again(call: Call, now: datetime, delay: timedelta) -> Decision:
+    """Open again, nobody having been rung: what comes too late for that has expired."""
+    return _scheduled(call, now, now + delay, None, Attribution.US)
+
+
+def _scheduled(call: Call, now: datetime, due: datetime, outcome: Outcome | None, by: Attribution) -> Decision:
+    """Return the retry, or the call's end where that would come too late."""
     if due >= call.not_after:
-        return _end(call, now, Outcome.EXPIRED, Attribution.US)
-    return _scheduled(call, now, due, outcome)
-
-
-def _scheduled(call: Call, now: datetime, due: datetime, outcome: Outcome | None) -> Decision:
-    if due >= call.not_after:
-        return _end(call, now, outcome or Outcome.EXPIRED, Attribution.US if outcome is None else Attribution.UNKNOWN)
+        return _end(call, now, outcome or Outcome.EXPIRED, by)
     return RetryScheduled(attempt=_attempt(call).number, not_before=due, outcome=outcome)
 
 

@@ -137,6 +137,16 @@ class MemoryBroker:
             position += 1
         return found, position
 
+    def latest(self, topic: str, partition: int) -> dict[bytes, bytes]:
+        """Return the last committed value of every key that has one."""
+        found: dict[bytes, bytes] = {}
+        for stored in self.committed(topic, partition):
+            if stored.value is None:
+                found.pop(stored.key, None)
+            else:
+                found[stored.key] = stored.value
+        return found
+
     def uncommitted(self, topic: str, partition: int) -> list[Stored]:
         """Return what a read_uncommitted reader sees: all records, no markers."""
         return [stored for stored in self._partitions.get((topic, partition), ()) if not stored.is_marker]
@@ -201,7 +211,7 @@ class MemoryPartitionLog:
         """Read `dialer.callees` and `dialer.keys` of this partition to their ends."""
         assert self._epoch is not None, "fence first"
         await self._clock.sleep(0)
-        snapshots, keys = (self._last(topic.name) for topic in (CALLEES, KEYS))
+        snapshots, keys = (self._broker.latest(topic.name, self._partition) for topic in (CALLEES, KEYS))
         return Restored(offsets=snapshots.pop(OFFSETS_KEY, None), snapshots=snapshots, keys=keys)
 
     async def commit(self, records: Sequence[Record]) -> None:
@@ -251,12 +261,3 @@ class MemoryPartitionLog:
     def _require(self, holds: Callable[[], bool]) -> None:
         if not holds():
             raise OwnershipLost(f"partition {self._partition}: commit")
-
-    def _last(self, topic: str) -> dict[bytes, bytes]:
-        latest: dict[bytes, bytes] = {}
-        for stored in self._broker.committed(topic, self._partition):
-            if stored.value is None:
-                latest.pop(stored.key, None)
-            else:
-                latest[stored.key] = stored.value
-        return latest

@@ -87,7 +87,7 @@ def _stop_dialling(world: World) -> None:
 
 
 def _cancel(world: World) -> None:
-    world.stop("cancel_call", call_id=next(iter(world.ownership()._callees[key_of(ANN)].calls)))  # type: ignore[union-attr]
+    world.stop("cancel_call", call_id=next(iter(world.ownership().committed(key_of(ANN)).calls)))  # type: ignore[union-attr]
 
 
 def _suppress(world: World) -> None:

@@ -208,7 +208,7 @@ async def test_a_callee_with_nothing_left_to_remember_becomes_a_tombstone(world:
     ]
     assert written[-1].value is None
     assert all(s.value is not None for s in written[:-1])
-    assert key_of(ANN) not in world.ownership()._callees
+    assert key_of(ANN) not in world.ownership().callees
     world.place()
     await world.clock.advance(60)
     sequences = [int(e["sequence"]) for e in world.log()]

@@ -190,17 +190,8 @@ class SimPartitionLog:
         return self._broker.start_producer(self._name)
 
     def _restored(self) -> Restored:
-        snapshots, keys = (self._last(topic.name) for topic in (CALLEES, KEYS))
+        snapshots, keys = (self._broker.latest(topic.name, self._partition) for topic in (CALLEES, KEYS))
         return Restored(offsets=snapshots.pop(OFFSETS_KEY, None), snapshots=snapshots, keys=keys)
-
-    def _last(self, topic: str) -> dict[bytes, bytes]:
-        latest: dict[bytes, bytes] = {}
-        for stored in self._broker.committed(topic, self._partition):
-            if stored.value is None:
-                latest.pop(stored.key, None)
-            else:
-                latest[stored.key] = stored.value
-        return latest
 
 
 class Fetched(NamedTuple):
