@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError, LeaderNotAvailableError, NotLeaderForPartitionError
 
 from dialer.app import App, StartFailed, check_phones
 from dialer.log import Headers
@@ -34,6 +35,8 @@ from tests.doubles.world import BRIEF, MASTER, PEPPER
 from tests.shell.test_intake import Group
 
 NUMBER = "+12125550177"
+NOT_TAKEN = (KafkaTimeoutError, LeaderNotAvailableError, NotLeaderForPartitionError)
+"""What an idempotent aiokafka producer says of a record that it did not send in time."""
 TRUNKS = """
 trunks:
   - {name: cvs-retail-outbound, address: "127.0.0.1:5060", numbers: ["+12125550100"], calls_per_s: 24, concurrency_max: 48}
@@ -171,12 +174,20 @@ class KafkaSends:
         self._sent: set[asyncio.Task[Any]] = set()
 
     def send(self, topic: Topic, key: str, value: bytes, headers: Headers = ()) -> None:
-        work = self._producer.send_and_wait(
-            topic.name, value, key=key.encode(), partition=partition_of(key), headers=list(headers)
-        )
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(self._deliver(topic, key, value, headers))
         self._sent.add(task)
         task.add_done_callback(self._sent.discard)
+
+    async def _deliver(self, topic: Topic, key: str, value: bytes, headers: Headers) -> None:
+        """Write until it stands, as the worker's spool does: a full buffer while the broker is away loses no fact."""
+        while True:
+            try:
+                await self._producer.send_and_wait(
+                    topic.name, value, key=key.encode(), partition=partition_of(key), headers=list(headers)
+                )
+            except NOT_TAKEN:
+                continue
+            return
 
 
 class Process:
