@@ -10,7 +10,7 @@ Source: design §3 (`dialer.campaigns`), §5 (campaign definitions).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -24,7 +24,8 @@ from runtime.clock import Clock
 from runtime.logs import Log
 from runtime.metrics import ALARMS
 from runtime.settings import Settings
-from schemas.campaign import Campaign, campaign_hash, load_campaign
+from schemas.campaign import Campaign, campaign_hash, conversation_of, load_campaign
+from schemas.conversation import INTRODUCTION_LENGTH_MAX, VOICEMAIL_LENGTH_MAX
 from schemas.events import Rules
 from schemas.values import Invalid
 
@@ -44,12 +45,14 @@ Publish = Callable[[str, bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Definition:
-    """A checked definition with what is made of it once: its hash, the core's rules, the parsed message."""
+    """A checked definition with what is made of it once: its hash, the core's rules, the parsed texts."""
 
     campaign: Campaign
     hash: str
     rules: Rules
     template: Template
+    words: Mapping[str, tuple[Template, int]]
+    """What is said beyond the message, by the field of `Words`: its template, and how long it may be rendered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,19 @@ def define(campaign: Campaign) -> Definition:
         trunk=campaign.trunk,
         type=campaign.type,
         language=campaign.language,
+        conversation=conversation_of(campaign),
     )
-    template = parse_template(campaign.message)
-    return Definition(campaign=campaign, hash=campaign_hash(campaign), rules=rules, template=template)
+    said = {
+        "voicemail": (campaign.answering_machine.message, VOICEMAIL_LENGTH_MAX),
+        "introduction": (campaign.introduction, INTRODUCTION_LENGTH_MAX),
+    }
+    return Definition(
+        campaign=campaign,
+        hash=campaign_hash(campaign),
+        rules=rules,
+        template=parse_template(campaign.message),
+        words={name: (parse_template(text), most) for name, (text, most) in said.items() if text is not None},
+    )
 
 
 class Directory:

@@ -19,6 +19,7 @@ from dialer.unsealing import Unreadable, message_of, number_of
 from runtime import metrics
 from runtime.logs import Log
 from schemas.brief import Brief
+from schemas.conversation import PLAIN
 from schemas.observations import DialOutcome
 from schemas.outcomes import Withdrawal
 from schemas.steps import Step
@@ -50,7 +51,7 @@ async def open_room(ownership: Ownership, shared: Shared, callee_key: str, call:
     room = room_name(call.call_id, attempt)
     ok, sid, code = False, "", ""
     try:
-        key, message = message_of(ownership.keys, callee_key, call)
+        key, message, words = message_of(ownership.keys, callee_key, call)
     except Unreadable as unreadable:
         code = str(unreadable)
     else:
@@ -69,6 +70,8 @@ async def open_room(ownership: Ownership, shared: Shared, callee_key: str, call:
             max_call_duration_s=rules.max_call_duration_s,
             data_key_id=key.key_id,
             data_key=base64.urlsafe_b64encode(key.secret).decode(),
+            conversation=rules.conversation or PLAIN,
+            words=words,
         )
         request = RoomRequest(
             name=room,

@@ -14,6 +14,7 @@ from dialer.callee.inputs import Prepared, Verdict
 from dialer.campaigns import Definition
 from dialer.rendering import render
 from runtime.seal import DataKey, Draw, aad, open_value
+from schemas.conversation import Words
 from schemas.events import CallPrepared, CallRequested
 from schemas.outcomes import Refusal
 from schemas.values import Sealed
@@ -21,6 +22,7 @@ from schemas.values import Sealed
 TO: Final = "to"
 VARIABLES: Final = "variables"
 MESSAGE: Final = "message"
+WORDS: Final = "words"
 
 
 def seal_number(key: DataKey, callee_key: str, e164: str, draw: Draw) -> Sealed:
@@ -51,14 +53,33 @@ def open_message(key: DataKey | None, callee_key: str, sealed: Sealed) -> str | 
     return None if plain is None else plain.decode()
 
 
+def open_words(key: DataKey | None, callee_key: str, sealed: Sealed | None) -> Words | None:
+    """Open `CallPrepared.words`; None where the key is gone."""
+    if sealed is None:
+        return Words()
+    plain = open_value(key, sealed, aad(callee_key, CallPrepared.TYPE, WORDS))
+    return None if plain is None else Words(**orjson.loads(plain))
+
+
 def prepare(
     definition: Definition, variables: Mapping[str, str], region: str, key: DataKey, callee_key: str, draw: Draw
 ) -> Verdict:
-    """Check the country, render the message, seal it."""
+    """Check the country, render what is said, seal it."""
     if region not in definition.campaign.countries_allowed:
         return Refusal.COUNTRY_NOT_ALLOWED
-    message = render(definition, variables)
+    message = render(definition.template, variables)
     if isinstance(message, Refusal):
         return message
-    sealed = key.seal(message.encode(), aad(callee_key, CallPrepared.TYPE, MESSAGE), draw)
-    return Prepared(campaign_hash=definition.hash, rules=definition.rules, message=sealed, message_length=len(message))
+    words: dict[str, str] = {}
+    for name, (template, length_max) in definition.words.items():
+        text = render(template, variables, length_max)
+        if isinstance(text, Refusal):
+            return text
+        words[name] = text
+    return Prepared(
+        campaign_hash=definition.hash,
+        rules=definition.rules,
+        message=key.seal(message.encode(), aad(callee_key, CallPrepared.TYPE, MESSAGE), draw),
+        message_length=len(message),
+        words=key.seal(orjson.dumps(words), aad(callee_key, CallPrepared.TYPE, WORDS), draw) if words else None,
+    )

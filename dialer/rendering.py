@@ -8,7 +8,6 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from schemas.campaign import MESSAGE_LENGTH_MAX, placeholders
 from schemas.outcomes import Refusal
@@ -21,25 +20,16 @@ class Template:
     parts: tuple[tuple[str, str | None], ...]
 
 
-class Rendered(Protocol):
-    """What has a template: `dialer.campaigns.Definition`."""
-
-    @property
-    def template(self) -> Template:
-        """The definition's message, parsed."""
-        ...
-
-
 def parse_template(message: str) -> Template:
-    """Cut a message at its placeholders; `{{` becomes `{`, `}}` becomes `}`. Raises: Invalid `message: template`."""
+    """Cut a message at its placeholders; `{{` becomes `{`, `}}` becomes `}`. Raises: Invalid `template`."""
     placeholders(message)
     return Template(tuple((text, name) for text, name, _, _ in string.Formatter().parse(message)))
 
 
-def render(definition: Rendered, variables: Mapping[str, str]) -> str | Refusal:
-    """Return what is to be said, or why nothing can be: a variable is missing, the message empty or too long."""
+def render(template: Template, variables: Mapping[str, str], length_max: int = MESSAGE_LENGTH_MAX) -> str | Refusal:
+    """Return what is to be said, or why nothing can be: a variable is missing, the text empty or too long."""
     said: list[str] = []
-    for text, name in definition.template.parts:
+    for text, name in template.parts:
         said.append(text)
         if name is not None:
             value = variables.get(name)
@@ -47,7 +37,7 @@ def render(definition: Rendered, variables: Mapping[str, str]) -> str | Refusal:
                 return Refusal.MISSING_VARIABLE
             said.append(value)
     message = "".join(said)
-    if len(message) > MESSAGE_LENGTH_MAX:
+    if len(message) > length_max:
         return Refusal.MESSAGE_TOO_LONG
     if not message.strip():
         return Refusal.MESSAGE_EMPTY

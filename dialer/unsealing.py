@@ -10,10 +10,11 @@ from typing import Final
 
 from dialer.callee.state import Call
 from dialer.data_keys import DataKeys
-from dialer.prepare import open_message, open_number
+from dialer.prepare import open_message, open_number, open_words
 from runtime import metrics
 from runtime.logs import Log
 from runtime.seal import DataKey, SealBroken
+from schemas.conversation import Words
 
 GONE: Final = "key_gone"
 BROKEN: Final = "seal_broken"
@@ -25,16 +26,17 @@ class Unreadable(Exception):
     """What is sealed cannot be had: `key_gone`, or `seal_broken`, which was alarmed."""
 
 
-def message_of(keys: DataKeys, callee_key: str, call: Call) -> tuple[DataKey, str]:
-    """Return the callee's key and the message. Raises: Unreadable."""
+def message_of(keys: DataKeys, callee_key: str, call: Call) -> tuple[DataKey, str, Words]:
+    """Return the callee's key, the message, and what else may be said. Raises: Unreadable."""
     try:
         key = keys.find(callee_key)
         message = None if call.message is None else open_message(key, callee_key, call.message)
+        words = open_words(key, callee_key, call.words)
     except SealBroken:
         raise broken(call.call_id) from None
-    if key is None or message is None:
+    if key is None or message is None or words is None:
         raise Unreadable(GONE)
-    return key, message
+    return key, message, words
 
 
 def number_of(keys: DataKeys, callee_key: str, call: Call) -> str:

@@ -1,7 +1,7 @@
 """Which events an auditor hears of, under which name, with which figures: one frozen table, pure.
 
-`conversation_started` is not made yet: it belongs to two-way campaigns, and this version has none (design §4). Later
-names (`amd_hangup`, `voicemail_left`, `recording_completed`) come with their facts.
+`conversation_started` is not made yet: it belongs to two-way campaigns, and this version has none (design §4).
+`amd_hangup` is a job's last word that it hung up on a machine.
 """
 
 from __future__ import annotations

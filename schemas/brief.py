@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from schemas.conversation import PLAIN, Conversation, Words
+
 BRIEF_BYTES_MAX: Final = 32 * 1024
 BRIEF_AAD: Final = b"brief.v1"
 
@@ -29,3 +31,5 @@ class Brief:
     data_key_id: str
     data_key: str
     """base64url of the callee's data key, to seal words with."""
+    conversation: Conversation = PLAIN
+    words: Words = Words()

@@ -1,7 +1,7 @@
 """A campaign's definition: what is said, to whom it may be said, how often it is tried. Content-addressed.
 
 The same shape comes from the campaign service (JSON) and from a directory of YAML files. A key that is not known, and
-an option that is known but not built yet, are refused by name when the definition is loaded.
+options that do not go together, are refused by name when the definition is loaded.
 Source: design §4 (definition), §5 (campaign definitions).
 """
 
@@ -17,6 +17,19 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import orjson
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
+from schemas.conversation import (
+    INTRODUCTION_LENGTH_MAX,
+    PLAIN,
+    VOICEMAIL_LENGTH_MAX,
+    AgentApi,
+    Conversation,
+    Destination,
+    MachinePolicy,
+    Name,
+    Phrases,
+    Recording,
+    Silence,
+)
 from schemas.values import CampaignId, Invalid
 
 MESSAGE_LENGTH_MAX: Final = 4000
@@ -47,11 +60,11 @@ class UnknownRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweringMachine:
-    """What to do with a machine; only `off` is built."""
+    """What to do with a machine: nothing (it hears what a person would), hang up, or leave this message."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    policy: Literal["off", "hangup", "leave_message"] = "off"
-    message: str | None = None
+    policy: MachinePolicy = "off"
+    message: Annotated[str, StringConstraints(min_length=1, max_length=VOICEMAIL_LENGTH_MAX)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +76,22 @@ class Campaign:
     type: Literal["one_way", "two_way"]
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en-US"
     message: Annotated[str, StringConstraints(min_length=1, max_length=MESSAGE_LENGTH_MAX)]
+    """One-way: what is said. Two-way: the greeting that the conversation begins with."""
     answering_machine: AnsweringMachine = field(default_factory=AnsweringMachine)
+    introduction: Annotated[str, StringConstraints(min_length=1, max_length=INTRODUCTION_LENGTH_MAX)] | None = None
+    """Who is calling and why, said to call screening; the message when there is none."""
+    agent_api: AgentApi | None = None
+    silence: Silence = field(default_factory=Silence)
+    opt_out_key: Annotated[str, StringConstraints(pattern=r"^[0-9*#]$")] | None = None
+    transfer_to: Annotated[dict[Name, Destination], Field(max_length=10)] = field(default_factory=dict)
+    """Where the agent API may transfer to, by the names that it uses."""
+    phrases: Phrases = field(default_factory=Phrases)
     attempts_max: Annotated[int, Field(ge=1, le=20)] = 3
     retry_after_s: RetryAfter = field(default_factory=RetryAfter)
     unknown: UnknownRule = field(default_factory=lambda: UnknownRule(redial="never"))
     ring_timeout_s: Annotated[int, Field(ge=15, le=60)] = 30
     max_call_duration_s: Annotated[int, Field(ge=10, le=86_400)] = 600
-    recording: Literal["off", "best_effort", "required", "consent"] = "off"
+    recording: Recording = "off"
     trunk: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     countries_allowed: Annotated[list[Region], Field(min_length=1, max_length=250)] = field(
         default_factory=lambda: ["US"]
@@ -77,52 +99,79 @@ class Campaign:
 
 
 _ADAPTER: Final = TypeAdapter(Campaign)
-_NOT_BUILT: Final[tuple[tuple[str, str, frozenset[Any]], ...]] = (
-    ("type", "two_way", frozenset({"one_way"})),
-    ("recording", "recording", frozenset({"off"})),
-    ("answering_machine.policy", "answering_machine", frozenset({"off"})),
-)
 _PLACEHOLDER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 
 def load_campaign(definition: object) -> Campaign:
     """Check a definition as read from JSON or YAML.
 
-    Raises: Invalid that names the key and the rule: `unknown_field`, `missing`, `not_built`, `template`, or pydantic's
+    Raises: Invalid that names the key and the rule: `unknown_field`, `missing`, `only_two_way`, `template`, or pydantic's
     word for a wrong type.
     """
     if not isinstance(definition, dict):
         raise Invalid("campaign", "not_a_mapping")
-    if "agent_api" in definition:
-        raise Invalid("agent_api", "not_built")
     try:
         campaign = _ADAPTER.validate_python(definition)
     except ValidationError as error:
         raise invalid(error) from None
-    for path, _, built in _NOT_BUILT:
-        value: Any = campaign
-        for part in path.split("."):
-            value = getattr(value, part)
-        if value not in built:
-            raise Invalid(path, "not_built")
     if (campaign.unknown.redial is None) == (campaign.unknown.after_s is None):
         raise Invalid("unknown", "either_redial_or_after_s")
-    placeholders(campaign.message)
+    _fits_together(campaign)
+    for name, template in templates(campaign).items():
+        placeholders(template, name)
     return campaign
 
 
-def placeholders(template: str) -> tuple[str, ...]:
-    """Return the names a template asks for; only `{name}` and `{{` are allowed. Raises: Invalid `message: template`."""
+def _fits_together(campaign: Campaign) -> None:
+    """Hold what one key asks of another. Raises: Invalid."""
+    machine = campaign.answering_machine
+    if campaign.type == "two_way" and campaign.agent_api is None:
+        raise Invalid("agent_api", "missing")
+    for key, given in (("agent_api", campaign.agent_api), ("transfer_to", campaign.transfer_to)):
+        if campaign.type == "one_way" and given:
+            raise Invalid(key, "only_two_way")
+    if machine.policy == "leave_message" and machine.message is None:
+        raise Invalid("answering_machine.message", "missing")
+    if machine.policy != "leave_message" and machine.message is not None:
+        raise Invalid("answering_machine.message", "only_leave_message")
+
+
+def templates(campaign: Campaign) -> dict[str, str]:
+    """Return every text of a definition that is rendered for a callee, by its key's path."""
+    texts = {
+        "message": campaign.message,
+        "answering_machine.message": campaign.answering_machine.message,
+        "introduction": campaign.introduction,
+    }
+    return {path: text for path, text in texts.items() if text is not None}
+
+
+def conversation_of(campaign: Campaign) -> Conversation | None:
+    """Return what the agent must know beyond the message; None for a plain one-way call, as most are."""
+    found = Conversation(
+        machine=campaign.answering_machine.policy,
+        recording=campaign.recording,
+        agent_api=campaign.agent_api,
+        silence=campaign.silence,
+        opt_out_key=campaign.opt_out_key,
+        transfer_to=campaign.transfer_to,
+        phrases=campaign.phrases,
+    )
+    return None if found == PLAIN else found
+
+
+def placeholders(template: str, path: str = "message") -> tuple[str, ...]:
+    """Return the names a template asks for; only `{name}` and `{{` are allowed. Raises: Invalid `{path}: template`."""
     names: list[str] = []
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError:
-        raise Invalid("message", "template") from None
+        raise Invalid(path, "template") from None
     for _, name, spec, conversion in parts:
         if name is None:
             continue
         if spec or conversion or not _PLACEHOLDER.fullmatch(name):
-            raise Invalid("message", "template")
+            raise Invalid(path, "template")
         names.append(name)
     return tuple(names)
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from pydantic import AwareDatetime
 
 from schemas.commands import Consent
+from schemas.conversation import Conversation
 from schemas.outcomes import Attribution, Deferral, FenceReason, Outcome, Refusal, Withdrawal
 from schemas.values import Sealed
 
@@ -31,6 +32,8 @@ class Rules:
     trunk: str
     type: str = "one_way"
     language: str = "en-US"
+    conversation: Conversation | None = None
+    """What the agent must know beyond the message; None for a plain one-way call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,8 @@ class CallPrepared:
     rules: Rules
     message: Sealed
     message_length: int
+    words: Sealed | None = None
+    """What is said beyond the message (`schemas/conversation.Words`), where the definition has such words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

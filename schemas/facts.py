@@ -11,7 +11,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
+from schemas.values import Sealed
+
 Number = Annotated[int, Field(ge=1, le=1_000_000)]
+AnswererCategory = Literal["human", "machine-vm", "machine-ivr", "machine-unavailable", "call-screening", "uncertain"]
 CallStatus = Literal["dialing", "ringing", "automation", "active", "hangup"]
 
 
@@ -61,10 +64,13 @@ class CalleeLeft(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationStarted(Fact):
-    """The first word of the greeting was handed to the room after the answer."""
+    """The agent began to speak: one-way, with the first word; two-way, when the whole greeting was played."""
 
     TYPE: ClassVar[str] = "agent.fact.conversation_started.v1"
     answer_to_audio_ms: int | None = None
+    """From the answer to the first word."""
+    greeting_ms: int | None = None
+    """Two-way only: how long the greeting was, that was played to a callee who was there to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +79,81 @@ class NotificationDelivered(Fact):
 
     TYPE: ClassVar[str] = "agent.fact.notification_delivered.v1"
     spoken_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswererDetected(Fact):
+    """Who, or what, took the call, by which rule; `evidence` is a hash of what was heard, never the words."""
+
+    TYPE: ClassVar[str] = "agent.fact.answerer_detected.v1"
+    category: AnswererCategory
+    rule: str
+    evidence: str
+    latency_ms: int
+    """From the end of the first greeting to the verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoicemailLeft(Fact):
+    """The whole voicemail message was played after the machine's greeting."""
+
+    TYPE: ClassVar[str] = "agent.fact.voicemail_left.v1"
+    spoken_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnTaken(Fact):
+    """One turn of a conversation; the words are sealed under the callee's key."""
+
+    TYPE: ClassVar[str] = "agent.fact.turn_taken.v1"
+    speaker: Literal["agent", "callee"]
+    text: Sealed
+    spoken_ms: int | None = None
+    reply_ms: int | None = None
+    """Of an agent's turn: end of the callee's speech to the first audio of the reply."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DtmfReceived(Fact):
+    """The callee pressed a key; which one is sealed, for keys spell numbers."""
+
+    TYPE: ClassVar[str] = "agent.fact.dtmf_received.v1"
+    digit: Sealed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTransferred(Fact):
+    """The callee was handed over by SIP REFER (RFC 3515), and the transfer was taken."""
+
+    TYPE: ClassVar[str] = "agent.fact.call_transferred.v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingStarted(Fact):
+    """Egress took the recording."""
+
+    TYPE: ClassVar[str] = "agent.fact.recording_started.v1"
+    egress_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingCompleted(Fact):
+    """The recording is in the bucket."""
+
+    TYPE: ClassVar[str] = "agent.fact.recording_completed.v1"
+    egress_id: str
+    path: str
+    duration_ms: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingFailed(Fact):
+    """There is no whole recording; `code` is Egress' status or error code, never its text."""
+
+    TYPE: ClassVar[str] = "agent.fact.recording_failed.v1"
+    egress_id: str | None
+    code: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +182,7 @@ class AgentCrashed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptOutHeard(Fact):
-    """The callee asked not to be called again. In the contract from the first version; not made yet."""
+    """The callee asked not to be called again, aloud or by a key; `evidence` is the id of the pattern or the setting."""
 
     TYPE: ClassVar[str] = "agent.fact.opt_out_heard.v1"
     evidence: str
@@ -117,7 +198,19 @@ class ConversationEnded(Fact):
     """
 
     TYPE: ClassVar[str] = "agent.fact.conversation_ended.v1"
-    reason: Literal["delivered", "callee_left", "no_callee", "failed", "cancelled", "too_long"]
+    reason: Literal[
+        "delivered",
+        "conversed",
+        "voicemail_left",
+        "machine_hung_up",
+        "opted_out",
+        "transferred",
+        "callee_left",
+        "no_callee",
+        "failed",
+        "cancelled",
+        "too_long",
+    ]
     callee_seen: bool
     gap: bool
     stayed: bool | None = None
@@ -130,6 +223,14 @@ FactBody = (
     | CalleeLeft
     | ConversationStarted
     | NotificationDelivered
+    | AnswererDetected
+    | VoicemailLeft
+    | TurnTaken
+    | DtmfReceived
+    | CallTransferred
+    | RecordingStarted
+    | RecordingCompleted
+    | RecordingFailed
     | CalleeHungUp
     | AgentApiFailed
     | AgentCrashed

@@ -162,6 +162,7 @@ def _prepared(call: Call, body: e.CallPrepared, at: datetime) -> Call:
         campaign_hash=body.campaign_hash,
         rules=body.rules,
         message=body.message,
+        words=body.words,
         variables=None,
     )
 
@@ -296,6 +297,12 @@ def _copied(call: Call, body: Copied, at: datetime) -> Call:
     match fact:
         case f.NotificationDelivered():
             return _attempt(changed, delivered=True)
+        case f.OptOutHeard():
+            return _came_to(changed, Outcome.OPTED_OUT)
+        case f.VoicemailLeft():
+            return _came_to(changed, Outcome.VOICEMAIL_LEFT)
+        case f.CallTransferred():
+            return _came_to(changed, Outcome.TRANSFERRED)
         case f.CalleeHungUp():
             return _attempt(changed, hung_up=True)
         case f.AgentApiFailed():
@@ -306,9 +313,25 @@ def _copied(call: Call, body: Copied, at: datetime) -> Call:
             gave_up = fact.reason == NOT_TAKEN
             return _attempt(changed, unanswered=True) if gave_up else changed
         case f.ConversationEnded():
-            return _last_word(changed, fact)
+            return _last_word(_came_to(changed, _CAME_TO.get(fact.reason)), fact)
         case _:
             return changed
+
+
+_CAME_TO: Final = {
+    "conversed": Outcome.CONVERSED,
+    "voicemail_left": Outcome.VOICEMAIL_LEFT,
+    "machine_hung_up": Outcome.MACHINE_HUNG_UP,
+    "opted_out": Outcome.OPTED_OUT,
+    "transferred": Outcome.TRANSFERRED,
+}
+"""A job's last word that says what the call came to; the others leave it to what was seen."""
+
+
+def _came_to(call: Call, outcome: Outcome | None) -> Call:
+    if outcome is None or _of(call).came_to in (outcome, Outcome.OPTED_OUT):
+        return call
+    return _attempt(call, came_to=outcome)
 
 
 def _last_word(call: Call, fact: f.ConversationEnded) -> Call:

@@ -58,7 +58,7 @@ def _status(call: Call, fact: f.CalleeStatus) -> Decisions:
     return []
 
 
-def _answered_late(call: Call, fact: f.CalleeStatus | f.NotificationDelivered) -> Decisions:
+def _answered_late(call: Call, fact: f.CalleeStatus | f.NotificationDelivered | f.VoicemailLeft) -> Decisions:
     """Take an answer that is heard of while the room is being taken down: such an attempt is never followed by another."""
     attempt = call.attempt
     assert attempt is not None
@@ -102,5 +102,6 @@ _REACTIONS: Final[dict[tuple[Phase, type[Any]], Callable[[Call, Any], Decisions]
     (P.ANSWERED, f.ConversationEnded): _ended,
     (P.FENCING, f.CalleeStatus): _answered_late,
     (P.FENCING, f.NotificationDelivered): _answered_late,
+    (P.FENCING, f.VoicemailLeft): _answered_late,
 }
 """Pairs that are not here mean nothing beyond the copy; `evolve` keeps what a judgement needs of them."""

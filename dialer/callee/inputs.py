@@ -24,6 +24,7 @@ class Prepared:
     rules: Rules
     message: Sealed
     message_length: int
+    words: Sealed | None = None
 
 
 Verdict = Prepared | Refusal

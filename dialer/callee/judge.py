@@ -108,6 +108,8 @@ def _verdict(call: Call, now: datetime, *, withdrawn: bool, unknown: bool) -> De
 
 def _after_an_answer(call: Call) -> tuple[Outcome, Attribution]:
     attempt = _attempt(call)
+    if attempt.came_to is not None:
+        return attempt.came_to, Attribution.US if attempt.came_to is Outcome.MACHINE_HUNG_UP else Attribution.CALLEE
     if attempt.delivered:
         return Outcome.DELIVERED, Attribution.CALLEE
     if attempt.reason in _STOPPED:

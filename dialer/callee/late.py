@@ -58,7 +58,7 @@ def fact_heard(call: Call, fact: f.FactBody, now: datetime) -> Decisions:
     """Draw what follows from a fact of an attempt that was judged."""
     attempt = fact.attempt
     match fact:
-        case f.NotificationDelivered() if attempt in call.dialed:
+        case f.NotificationDelivered() | f.VoicemailLeft() if attempt in call.dialed:
             return answer_heard(call, attempt, now)
         case f.CalleeStatus() if attempt in call.dialed and fact.status in ANSWERED:
             return answer_heard(call, attempt, now)

@@ -82,6 +82,7 @@ def _on_verdict(callee: Callee, verdict: Prepared | Refusal, due: datetime, now:
         rules=verdict.rules,
         message=verdict.message,
         message_length=verdict.message_length,
+        words=verdict.words,
     )
     if due > now:
         return [prepared, CallDeferred(not_before=due, reason=Deferral.NOT_BEFORE)]

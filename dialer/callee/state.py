@@ -71,6 +71,8 @@ class Attempt:
     retry: str = ""
     """Which delay of the rules a failure takes; empty: none."""
     delivered: bool = False
+    came_to: Outcome | None = None
+    """What the agent says the answered call came to, apart from a delivered message; an opt-out outweighs the rest."""
     hung_up: bool = False
     agent_failed: bool = False
     agent_done: bool = False
@@ -103,6 +105,7 @@ class Call:
     campaign_hash: str = ""
     rules: Rules | None = None
     message: Sealed | None = None
+    words: Sealed | None = None
     openings: int = 0
     openings_spent: int = 0
     """Openings that count against `openings_max`: withdrawn dials do not."""

@@ -22,6 +22,10 @@ from schemas.facts import OptOutHeard
 from schemas.values import split_call_id
 
 
+OPTED_OUT: Final = "opt_out"
+"""`reason` of a suppression that the callee asked for in a call."""
+
+
 class Step(NamedTuple):
     """What one input came to: the callee as it is now, what is to be recorded, or the rule it was rejected by."""
 
@@ -67,12 +71,16 @@ def step(callee: Callee, given: AnyInput) -> Step:
         call = callee.calls.get(given.call_id)  # type: ignore[union-attr]  # what has none is special
         if call is not None:
             folding.record(call.call_id, apply(callee, call, given, now))
+            if isinstance(given, FactSeen) and isinstance(given.fact, OptOutHeard) and folding.events:
+                _opted_out(folding, given)
             folding.ripen(call.call_id)
         elif isinstance(given, Cancel):
             request = split_call_id(given.call_id)[1]
             folding.record(given.call_id, stopping.cancelled_early(callee, given, request))
         elif isinstance(given, FactSeen):
             folding.record(given.call_id, _late_fact(callee, given, now))
+            if isinstance(given.fact, OptOutHeard) and folding.events:
+                _opted_out(folding, given)
     return Step(folding.callee, tuple(folding.events))
 
 
@@ -81,6 +89,21 @@ def _suppress(folding: _Folding, given: Suppress) -> None:
     if given.id not in callee.stops_seen and callee.suppressed is None:
         folding.record(None, stopping.suppressed(callee, given))
         _each_call(folding, given)
+
+
+def _opted_out(folding: _Folding, given: FactSeen) -> None:
+    """Suppress who asked not to be called again, in the step that hears of it; the talk itself is left to its agent,
+    which says so aloud and hangs up.
+    """
+    if folding.callee.suppressed is not None:
+        return
+    stop = Suppress(id=given.id, at=given.at, scope="all", reason=OPTED_OUT)
+    folding.record(None, stopping.suppressed(folding.callee, stop))
+    for call_id, call in list(folding.callee.calls.items()):
+        own = call_id == given.call_id and call.attempt is not None and call.attempt.number == given.attempt
+        if not (own and call.phase is Phase.ANSWERED):
+            folding.record(call_id, apply(folding.callee, call, stop, folding.now))
+            folding.ripen(call_id)
 
 
 def _lift(folding: _Folding, given: Lift) -> None:

@@ -242,7 +242,7 @@ async def test_not_found_is_only_told_to_who_asked_before():
 
 
 def message(template: str, **variables: str) -> str | Refusal:
-    return render(define(load_campaign(RX | {"message": template})), variables)
+    return render(define(load_campaign(RX | {"message": template})).template, variables)
 
 
 def test_a_message_is_rendered_or_refused_by_name():
@@ -264,7 +264,7 @@ def test_rendering_agrees_with_pythons_own(template, variables):
         return
     definition = Definition.__new__(Definition)
     object.__setattr__(definition, "template", parsed)
-    got = render(definition, variables)
+    got = render(definition.template, variables)
     try:
         said = template.format(**variables)
     except KeyError:
