@@ -5,7 +5,7 @@ The agent needs neither the master key nor `dialer.keys`. 32 KiB at most. Source
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from schemas.conversation import PLAIN, Conversation, Words
@@ -32,4 +32,4 @@ class Brief:
     data_key: str
     """base64url of the callee's data key, to seal words with."""
     conversation: Conversation = PLAIN
-    words: Words = Words()
+    words: Words = field(default_factory=Words)

@@ -13,13 +13,11 @@ from typing import Any, Final, NamedTuple
 from dialer.callee.copying import replace
 from dialer.callee.policy import FACTS_COPIED_FOR
 from dialer.callee.state import STOPS_SEEN_MAX, Attempt, Call, Callee, Closed, Phase
+from dialer.callee.witnessed import with_fact, witnessed
 from schemas import events as e
 from schemas import facts as f
 from schemas.outcomes import FenceReason, Outcome
 from schemas.values import split_call_id
-
-NOT_TAKEN: Final = "USER_UNAVAILABLE"
-"""LiveKit's reason for a leg that ended before it was answered: 404, 408, 480, ring timeout (reference/livekit.md 4.4)."""
 
 
 class Copied(NamedTuple):
@@ -121,17 +119,6 @@ def _without_old_facts(closed: Closed, at: datetime) -> Closed:
 
 def _seen(stops: tuple[str, ...], stop_id: str) -> tuple[str, ...]:
     return (*stops, stop_id)[-STOPS_SEEN_MAX:]
-
-
-def with_fact(facts: dict[str, str], fact: f.FactBody) -> dict[str, str]:
-    """Mark a fact's number as seen; the bitmap takes numbers in any order."""
-    key = f"{fact.attempt}/{fact.job_id}"
-    return {**facts, key: format(int(facts.get(key, "0"), 16) | 1 << fact.number, "x")}
-
-
-def has_fact(facts: dict[str, str], fact: f.FactBody) -> bool:
-    """Tell whether a fact of that number is on the log."""
-    return bool(int(facts.get(f"{fact.attempt}/{fact.job_id}", "0"), 16) >> fact.number & 1)
 
 
 def _requested(call_id: str, body: e.CallRequested, at: datetime) -> Call:
@@ -290,55 +277,7 @@ def _unknown(call: Call, body: e.DialUnknown, at: datetime) -> Call:
 
 def _copied(call: Call, body: Copied, at: datetime) -> Call:
     del at
-    fact = body.fact
-    changed = replace(call, facts=with_fact(call.facts, fact))
-    if call.attempt is None or call.attempt.number != fact.attempt:
-        return changed
-    match fact:
-        case f.NotificationDelivered():
-            return _attempt(changed, delivered=True)
-        case f.OptOutHeard():
-            return _came_to(changed, Outcome.OPTED_OUT)
-        case f.VoicemailLeft():
-            return _came_to(changed, Outcome.VOICEMAIL_LEFT)
-        case f.CallTransferred():
-            return _came_to(changed, Outcome.TRANSFERRED)
-        case f.CalleeHungUp():
-            return _attempt(changed, hung_up=True)
-        case f.AgentApiFailed():
-            return _attempt(changed, agent_failed=True)
-        case f.AgentCrashed():
-            return _attempt(changed, agent_done=True)
-        case f.CalleeLeft():
-            gave_up = fact.reason == NOT_TAKEN
-            return _attempt(changed, unanswered=True) if gave_up else changed
-        case f.ConversationEnded():
-            return _last_word(_came_to(changed, _CAME_TO.get(fact.reason)), fact)
-        case _:
-            return changed
-
-
-_CAME_TO: Final = {
-    "conversed": Outcome.CONVERSED,
-    "voicemail_left": Outcome.VOICEMAIL_LEFT,
-    "machine_hung_up": Outcome.MACHINE_HUNG_UP,
-    "opted_out": Outcome.OPTED_OUT,
-    "transferred": Outcome.TRANSFERRED,
-}
-"""A job's last word that says what the call came to; the others leave it to what was seen."""
-
-
-def _came_to(call: Call, outcome: Outcome | None) -> Call:
-    if outcome is None or _of(call).came_to in (outcome, Outcome.OPTED_OUT):
-        return call
-    return _attempt(call, came_to=outcome)
-
-
-def _last_word(call: Call, fact: f.ConversationEnded) -> Call:
-    """Keep what the agent's last word proves: nothing where it left before the room did, for a leg may have come after it."""
-    stayed = (call.phase is Phase.FENCING if fact.stayed is None else fact.stayed) and not fact.gap
-    unanswered = _of(call).unanswered or (fact.stayed is True and stayed and fact.callee_seen)
-    return _attempt(call, agent_done=True, unseen=stayed and not fact.callee_seen, unanswered=unanswered)
+    return witnessed(call, body.fact)
 
 
 _RULES: Final[dict[type[Any], Callable[[Call, Any, datetime], Call]]] = {

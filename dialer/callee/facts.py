@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from dialer.callee.dialing import lose_agent, may_have_been_answered
-from dialer.callee.evolve import Copied, has_fact
+from dialer.callee.evolve import Copied
 from dialer.callee.inputs import FactSeen
 from dialer.callee.late import ANSWERED, fact_heard, is_late
 from dialer.callee.opening import agent_unavailable
 from dialer.callee.state import Call, Callee, Phase
+from dialer.callee.witnessed import has_fact
 from schemas import facts as f
 from schemas.events import AgentJoined, CallAnswered, CalleeRinging, Decision, FenceStarted
 from schemas.outcomes import FenceReason

@@ -11,16 +11,16 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from dialer.callee import opening, stopping
-from dialer.callee.evolve import Copied, Recorded, evolve, has_fact
+from dialer.callee.evolve import Copied, Recorded, evolve
 from dialer.callee.inputs import AnyInput, Cancel, DeadlinePassed, FactSeen, Lift, PlaceCall, Suppress
 from dialer.callee.judge import is_ripe, judge
 from dialer.callee.policy import FACTS_COPIED_FOR
 from dialer.callee.state import CALLS_OPEN_MAX, CALLS_REMEMBERED_MAX, Callee, Phase
 from dialer.callee.table import apply
+from dialer.callee.witnessed import has_fact
 from schemas.events import Decision
 from schemas.facts import OptOutHeard
 from schemas.values import split_call_id
-
 
 OPTED_OUT: Final = "opt_out"
 """`reason` of a suppression that the callee asked for in a call."""

@@ -21,6 +21,7 @@ from dialer.callee import inputs as i
 from runtime.clock import SystemClock
 from schemas import facts
 from schemas.codec import OBSERVED, decode_payload
+from schemas.events import CalleeSuppressed
 from tests import histories as h
 from tests.agent.dying import started
 from tests.agent.line import HELLO, Kafka, Line, left_in, listening, spool_in
@@ -217,7 +218,7 @@ async def test_a_sweep_that_is_cut_off_ships_again_and_the_owner_counts_once(tmp
         for seen in (*first, *again.seen)
     ]
     spec = given(*h.fencing(), h.fenced(15)).when(*inputs)
-    spec.then(facts.CalleeLeft, facts.OptOutHeard)
+    spec.then(facts.CalleeLeft, facts.OptOutHeard, CalleeSuppressed)
 
 
 async def test_what_nobody_would_take_any_more_is_left_out_but_never_an_opt_out(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dialer.callee.evolve import has_fact
 from dialer.callee.policy import FACTS_COPIED_FOR
 from dialer.callee.state import Closed, Phase
+from dialer.callee.witnessed import has_fact
 from schemas import facts as f
 from schemas.values import request_hash
 from tests import histories as h

@@ -5,6 +5,7 @@ A field that is added later gets its default here; a golden file itself is never
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from schemas import events as e
 from schemas import facts as f
 from schemas import observations as o
 from schemas.brief import Brief
+from schemas.conversation import AgentApi, Conversation, Phrases, Silence, Words
 from schemas.outcomes import Attribution, Deferral, FenceReason, Outcome, Refusal, Withdrawal
 from schemas.rejected import Rejected
 from schemas.values import Sealed
@@ -136,6 +138,20 @@ FACTS: Final[tuple[Any, ...]] = (
     f.AgentCrashed(**_OF),
     f.OptOutHeard(**_OF, evidence="stop calling"),
     f.ConversationEnded(**_OF, reason="delivered", callee_seen=True, gap=False),
+    f.AnswererDetected(**_OF, category="machine-vm", rule="en/vm/leave-a-message", evidence="ab" * 8, latency_ms=410),
+    f.VoicemailLeft(**_OF, spoken_ms=7100),
+    f.TurnTaken(**_OF, speaker="agent", text=BOX, spoken_ms=2300, reply_ms=840),
+    f.DtmfReceived(**_OF, digit=BOX),
+    f.CallTransferred(**_OF),
+    f.RecordingStarted(**_OF, egress_id="EG_abc"),
+    f.RecordingCompleted(
+        **_OF,
+        egress_id="EG_abc",
+        path=f"recordings/rx-refill/{CALL}-2/recording.mp3",
+        duration_ms=31_200,
+        size_bytes=251_904,
+    ),
+    f.RecordingFailed(**_OF, egress_id=None, code="unavailable"),
 )
 OBSERVATIONS: Final[tuple[Any, ...]] = (
     o.RoomFinished(attempt=2),
@@ -165,6 +181,29 @@ PAYLOADS: Final[dict[str, Any]] = {
     **{p.TYPE: p for p in (*COMMANDS, *EVENTS, *FACTS, *OBSERVATIONS, REJECTED)},
     **{a.audit_type(name): audit_record(name) for name in a.AUDIT_NAMES},
 }
+CONVERSATION: Final = Conversation(
+    machine="leave_message",
+    recording="consent",
+    agent_api=AgentApi(url="http://127.0.0.1:8090/v1", model="scheduler", timeout_s=2.5, tries=3, failures_max=1),
+    silence=Silence(prompt_after_s=6.0, prompts_max=2),
+    opt_out_key="9",
+    transfer_to={"desk": "tel:+12125550100", "nurse": "sip:nurse@clinic.example"},
+    phrases=Phrases(silence="Hello?", goodbye="Bye.", fallback="Sorry?", opt_out="We will not.", recording="Recorded."),
+)
+SECOND: Final[dict[str, Any]] = {
+    "dialer.event.call_prepared.v1+2": e.CallPrepared(
+        campaign_hash="h" * 32,
+        rules=replace(RULES, type="two_way", conversation=CONVERSATION),
+        message=BOX,
+        message_length=61,
+        words=BOX,
+    ),
+    "agent.fact.conversation_started.v1+2": f.ConversationStarted(**_OF, answer_to_audio_ms=180, greeting_ms=2400),
+    "agent.fact.conversation_ended.v1+2": f.ConversationEnded(
+        **_OF, reason="opted_out", callee_seen=True, gap=False, stayed=True
+    ),
+}
+"""`{type}+{generation}`: the same types once more, with the fields that conversations added."""
 SNAPSHOT: Final = Callee(
     callee_key=CALLEE,
     sequence=41,
@@ -222,6 +261,19 @@ SNAPSHOT: Final = Callee(
     cancels={"abcdefghijklmno4": LATER},
     stops_seen=("stop-1", "stop-2"),
 )
+_CALL: Final = SNAPSHOT.calls[CALL]
+assert _CALL.attempt is not None
+SNAPSHOT_2: Final = replace(
+    SNAPSHOT,
+    calls={
+        CALL: replace(
+            _CALL,
+            rules=replace(RULES, type="two_way", conversation=CONVERSATION),
+            words=BOX,
+            attempt=replace(_CALL.attempt, came_to=Outcome.OPTED_OUT),
+        )
+    },
+)
 OFFSETS: Final = {"dialer.commands": 120, "dialer.stops": 7, "dialer.observations": 4242}
 
 SECRET: Final = bytes(range(32))
@@ -239,4 +291,10 @@ BRIEF: Final = Brief(
     max_call_duration_s=600,
     data_key_id="1",
     data_key="AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+)
+BRIEF_2: Final = replace(
+    BRIEF,
+    type="two_way",
+    conversation=CONVERSATION,
+    words=Words(voicemail="Hello Ann, please call us back.", introduction="The pharmacy, about a prescription."),
 )

@@ -20,8 +20,9 @@ from tests.contracts import golden_payloads as g
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def record(type_name: str) -> bytes:
-    """Return a whole record of today's version."""
+def record(name: str) -> bytes:
+    """Return a whole record of today's version, or of a later generation of its type."""
+    type_name = name.partition("+")[0]
     logged = type_name.startswith(("dialer.event.", "agent.fact."))
     return encode(
         Envelope(
@@ -33,7 +34,7 @@ def record(type_name: str) -> bytes:
             sequence="000000000041" if logged else None,
             causationid="dialer.commands/3/17" if logged else None,
             traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            data=g.PAYLOADS[type_name],
+            data=(g.PAYLOADS | g.SECOND)[name],
         )
     )
 
@@ -48,12 +49,14 @@ def files() -> dict[str, bytes]:
     """Return every golden file of today's version."""
     others = {
         "snapshot.v1": encode_snapshot(g.SNAPSHOT),
+        "snapshot.v1+2": encode_snapshot(g.SNAPSHOT_2),
         "offsets.v1": offsets_record(3, g.OFFSETS).value or b"",
         "sealed.v1": sealed(),
         "data_key.v1": MasterKey(g.SECRET).wrap(g.CALLEE, data_key("1", g.SECRET), os.urandom),
         "brief.v1": orjson.dumps(BriefBox({"b1": g.SECRET}).seal(g.BRIEF, os.urandom)),
+        "brief.v1+2": orjson.dumps(BriefBox({"b1": g.SECRET}).seal(g.BRIEF_2, os.urandom)),
     }
-    return {name: record(name) for name in g.PAYLOADS} | others
+    return {name: record(name) for name in g.PAYLOADS | g.SECOND} | others
 
 
 def main() -> int:

@@ -17,6 +17,14 @@ GOOD: dict[str, Any] = {
 }
 
 
+API: dict[str, Any] = {"url": "http://127.0.0.1:8090/v1", "model": "scheduler"}
+TWO_WAY: dict[str, Any] = {"type": "two_way", "agent_api": API}
+
+
+def leaves(message: str) -> dict[str, Any]:
+    return {"answering_machine": {"policy": "leave_message", "message": message}}
+
+
 def refusal(definition: Any) -> tuple[str, str]:
     with pytest.raises(Invalid) as refused:
         load_campaign(definition)
@@ -36,11 +44,39 @@ def test_four_keys_make_a_campaign() -> None:
     [
         ({"colour": "red"}, "colour", "unknown_field"),
         ({"retry_after_s": {"bussy": 5}}, "retry_after_s.bussy", "unknown_field"),
-        ({"answering_machine": {"policy": "hangup"}}, "answering_machine.policy", "not_built"),
-        ({"answering_machine": {"policy": "leave_message", "message": "x"}}, "answering_machine.policy", "not_built"),
-        ({"type": "two_way"}, "type", "not_built"),
-        ({"recording": "required"}, "recording", "not_built"),
-        ({"agent_api": {"url": "http://127.0.0.1:8090/v1"}}, "agent_api", "not_built"),
+        ({"type": "two_way"}, "agent_api", "missing"),
+        ({"agent_api": API}, "agent_api", "only_two_way"),
+        ({"agent_api": {"url": API["url"]}}, "agent_api.model", "missing"),
+        ({"agent_api": API | {"url": "ftp://x"}}, "agent_api.url", "pattern"),
+        ({"agent_api": API | {"url": "http://key:secret@x/v1"}}, "agent_api.url", "pattern"),
+        ({"agent_api": API | {"model": "a b"}}, "agent_api.model", "pattern"),
+        ({"agent_api": API | {"timeout_s": 0.4}}, "agent_api.timeout_s", "greater_than_equal"),
+        ({"agent_api": API | {"tries": 4}}, "agent_api.tries", "less_than_equal"),
+        ({"agent_api": API | {"failures_max": 0}}, "agent_api.failures_max", "greater_than_equal"),
+        ({"agent_api": API | {"key": "secret"}}, "agent_api.key", "unknown_field"),
+        ({"transfer_to": {"desk": "tel:+12125550100"}}, "transfer_to", "only_two_way"),
+        (TWO_WAY | {"transfer_to": {"desk": "12125550100"}}, "transfer_to.desk", "pattern"),
+        (TWO_WAY | {"transfer_to": {"desk": "sip:desk"}}, "transfer_to.desk", "pattern"),
+        (TWO_WAY | {"transfer_to": {"The Desk": "tel:+12125550100"}}, "transfer_to.?.[key]", "pattern"),
+        (TWO_WAY | {"transfer_to": {f"desk-{n}": "tel:+12125550100" for n in range(11)}}, "transfer_to", "too_long"),
+        ({"answering_machine": {"policy": "ignore"}}, "answering_machine.policy", "literal_error"),
+        ({"answering_machine": {"policy": "leave_message"}}, "answering_machine.message", "missing"),
+        (
+            {"answering_machine": {"policy": "hangup", "message": "x"}},
+            "answering_machine.message",
+            "only_leave_message",
+        ),
+        ({"answering_machine": {"message": "x"}}, "answering_machine.message", "only_leave_message"),
+        (leaves("x" * 601), "answering_machine.message", "string_too_long"),
+        (leaves("{0}"), "answering_machine.message", "template"),
+        ({"introduction": "{a.b}"}, "introduction", "template"),
+        ({"introduction": "x" * 201}, "introduction", "string_too_long"),
+        ({"opt_out_key": "10"}, "opt_out_key", "pattern"),
+        ({"silence": {"prompt_after_s": 1}}, "silence.prompt_after_s", "greater_than_equal"),
+        ({"silence": {"prompts_max": 6}}, "silence.prompts_max", "less_than_equal"),
+        ({"phrases": {"hello": "x"}}, "phrases.hello", "unknown_field"),
+        ({"phrases": {"goodbye": "x" * 121}}, "phrases.goodbye", "string_too_long"),
+        ({"recording": "always"}, "recording", "literal_error"),
         ({"ring_timeout_s": 14}, "ring_timeout_s", "greater_than_equal"),
         ({"ring_timeout_s": 61}, "ring_timeout_s", "less_than_equal"),
         ({"attempts_max": 0}, "attempts_max", "greater_than_equal"),
@@ -56,7 +92,7 @@ def test_four_keys_make_a_campaign() -> None:
     ],
 )
 def test_a_definition_that_breaks_a_rule_is_refused_by_name(more: dict[str, Any], field: str, rule: str) -> None:
-    """An unknown key, and an option that is not built yet, are never passed over."""
+    """An unknown key, and options that do not go together, are never passed over."""
     assert refusal(GOOD | more) == (field, rule)
 
 

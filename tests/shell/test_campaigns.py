@@ -124,8 +124,8 @@ def test_a_definitions_rules_are_made_once():
 
 BAD = [
     (YAML + "speed: 5\n", "speed: unknown_field"),
-    (YAML.replace("one_way", "two_way"), "type: not_built"),
-    (YAML + "agent_api: {url: x}\n", "agent_api: not_built"),
+    (YAML.replace("one_way", "two_way"), "agent_api: missing"),
+    (YAML + "agent_api: {url: http://a, model: m}\n", "agent_api: only_two_way"),
     (YAML.replace("{name}", "{name!r}"), "message: template"),
     (YAML + "trunk: u\n", "stands twice"),
     (YAML.replace("trunk: t\n", ""), "trunk: missing"),
