@@ -26,11 +26,11 @@ CONNECTING_MAX_S: Final = 40.0
 """From a screener's "stay on the line": how long its owner may take to come."""
 PERSON_PAUSE_S: Final = 0.0
 """Silence after a sentence that only a person says."""
-GREETING_PAUSE_S: Final = 0.4
+GREETING_PAUSE_S: Final = 0.6
 """After a bare greeting, or one that no rule knows: a machine's next sentence has mostly begun by then."""
-MACHINE_PAUSE_S: Final = 0.5
+MACHINE_PAUSE_S: Final = 0.7
 """After a machine's sentence: a person's question may follow ("our office is closed, how may I help you")."""
-DOUBT_PAUSE_S: Final = 1.0
+DOUBT_PAUSE_S: Final = 1.1
 """After weak evidence: a machine goes on, a person waits."""
 WORDS_WAIT_S: Final = 1.0
 """From the end of an utterance to its words, at most."""
@@ -100,6 +100,7 @@ class Answerer:
         self._last_started_at: float | None = None
         self._last_ended_at: float | None = None
         self._words_at: float | None = None
+        self._words_end_at: float | None = None
         self._verdict_at: float | None = None
         self._machines_only = False
         self._connecting = False
@@ -113,19 +114,25 @@ class Answerer:
         self.tick(at)
 
     def speech_ended(self, at: float) -> None:
-        """They stopped."""
+        """They stopped, as the recogniser knows only after some silence: the words themselves say better when."""
         self._speaking = False
-        self._last_ended_at = at
+        if self._words_end_at is None or self._words_end_at <= (self._last_started_at or 0.0):
+            self._last_ended_at = at
         self.tick(at)
 
-    def heard(self, text: str, at: float) -> None:
-        """These were the words: a final of the recogniser, which may come before or after the end of the speech."""
+    def heard(self, text: str, at: float, ended_at: float | None = None) -> None:
+        """These were the words: a final of the recogniser, which may come before or after the end of the speech.
+
+        `ended_at` is when the last of them was said, where that is known.
+        """
         words = normalised(text)
         if words and len(self._finals) < FINALS_MAX:
             self._finals.append(words)
             self._words_at = at
             if self._first_started_at is None:
                 self._first_started_at = at
+            if ended_at is not None:
+                self._words_end_at = self._last_ended_at = ended_at
         self.tick(at)
 
     def sound(self, samples_16k: Samples | memoryview | bytes, at: float) -> None:
