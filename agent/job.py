@@ -20,6 +20,7 @@ from agent import one_way
 from agent.brief import CALL_TYPES_BUILT, BriefRefused, open_brief, socket_path
 from agent.leg import Leg
 from agent.one_way import Reason
+from agent.recording import Recorder
 from agent.reporter import Reporter
 from agent.speech import SpeechFailed, synthesize
 from agent.spool import Spool
@@ -50,6 +51,7 @@ class Conversation:
     brief: Brief
     leg: Leg
     reporter: Reporter
+    recorder: Recorder
     reason: Reason = "failed"
 
 
@@ -73,7 +75,8 @@ async def entrypoint(ctx: JobContext) -> None:
     clock = SystemClock()
     reporter = await Reporter.connect(socket_path(), hello, Spool.of(settings, clock), clock)
     leg = Leg(ctx.room, brief.callee_identity, reporter.say)
-    conversation = Conversation(brief=brief, leg=leg, reporter=reporter)
+    recorder = Recorder(brief, leg, settings, reporter.say)
+    conversation = Conversation(brief=brief, leg=leg, reporter=reporter, recorder=recorder)
     ctx.proc.userdata[_CONVERSATION] = conversation
     try:
         conversation.reason = await _converse(ctx, conversation, settings)
@@ -93,6 +96,8 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
     try:
         voice = await _join(ctx, leg)
         message = await speaking
+        if not await conversation.recorder.prepare():
+            return "failed"
     except (rtc.ConnectError, PublishTrackError, TimeoutError) as error:
         log.warning("the room cannot be joined", why=type(error).__name__, call_id=brief.call_id, attempt=brief.attempt)
         return "failed"
@@ -105,7 +110,7 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
     reporter.ready()
     renewing = asyncio.create_task(_renew(reporter), name="renew")
     try:
-        return await one_way.run(brief, leg, voice, message, reporter)
+        return await one_way.run(brief, leg, voice, message, reporter, conversation.recorder)
     finally:
         renewing.cancel()
 
@@ -139,10 +144,12 @@ async def session_ended(ctx: JobContext) -> None:
 
 async def _end(ctx: JobContext, conversation: Conversation) -> None:
     brief, leg, reporter = conversation.brief, conversation.leg, conversation.reporter
+    await conversation.recorder.stop_and_wait_for_egress()
     if leg.present and not await hang_up(ctx.api, ctx.job.room.name):
         log.alarm("a hang-up failed", call_id=brief.call_id, attempt=brief.attempt)
     seen = leg.seen.is_set()
     reporter.last_word(ConversationEnded, reason=conversation.reason, callee_seen=seen, gap=leg.gap, stayed=leg.stayed)
+    await conversation.recorder.finish(reporter.afterword)
     if not await reporter.settled(LAST_WORD_TIMEOUT_S):
         log.warning("facts are not safe", call_id=brief.call_id, attempt=brief.attempt)
     await reporter.goodbye()

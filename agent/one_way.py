@@ -10,6 +10,7 @@ import time
 from typing import Any, Final, Literal
 
 from agent.leg import Ending, Leg
+from agent.recording import Recorder
 from agent.reporter import Reporter
 from agent.speech import Spoken
 from agent.voice import Voice
@@ -31,7 +32,7 @@ SETTLE_S: Final = 2.0
 Reason = Literal["delivered", "callee_left", "no_callee", "failed", "cancelled", "too_long"]
 
 
-async def run(brief: Brief, leg: Leg, voice: Voice, message: Spoken, reporter: Reporter) -> Reason:
+async def run(brief: Brief, leg: Leg, voice: Voice, message: Spoken, reporter: Reporter, recorder: Recorder) -> Reason:
     """Take the call from readiness to its end; whoever is still on the line then is hung up on by the caller of this."""
     if not await leg.comes(leg.seen, CALLEE_TIMEOUT_S):
         return _reason(leg, "no_callee")
@@ -39,6 +40,8 @@ async def run(brief: Brief, leg: Leg, voice: Voice, message: Spoken, reporter: R
         return _reason(leg, "too_long")
     try:
         async with asyncio.timeout(brief.max_call_duration_s):
+            if not await recorder.answered(voice):
+                return _reason(leg, "failed")
             return await _deliver(leg, voice, message, reporter)
     except TimeoutError:
         return "too_long"

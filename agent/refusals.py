@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -23,9 +24,23 @@ def check(settings: Settings, environment: Mapping[str, str]) -> None:
         raise SettingsError("LIVEKIT_API_KEY is not set; give the key of your LiveKit server")
     required(settings.livekit_api_secret, "LIVEKIT_API_SECRET")
     brief_keys(settings.brief_key)
+    _recording_credentials(settings)
     if settings.ice_transport == "relay":
         raise SettingsError("DIALER_ICE_TRANSPORT=relay is not built yet; only `all` is")
     if settings.ice_transport != "all":
         raise SettingsError("DIALER_ICE_TRANSPORT must be `all`")
     if settings.agent_idle_processes < 0:
         raise SettingsError("DIALER_AGENT_IDLE_PROCESSES must be 0 or more")
+
+
+def _recording_credentials(settings: Settings) -> None:
+    """Egress takes the key of a service account and nothing else (livekit/storage gcp.go, JWTConfigFromJSON)."""
+    text = settings.recording_credentials.reveal()
+    if not text:
+        return
+    try:
+        told = json.loads(text)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict) or told.get("type") != "service_account":
+        raise SettingsError("DIALER_RECORDING_CREDENTIALS must be the JSON key of a service account")

@@ -73,6 +73,12 @@ class Reporter:
         self._renewals += 1
         self._writer.write(fact_line(self._told(AgentReady, self._ready_number, {"renewal": self._renewals})))
 
+    def afterword(self, kind: type[Fact], **fields: Any) -> None:
+        """Report what is known only after the last word: what became of the recording."""
+        self._silent = self._leaving
+        self.say(kind, **fields)
+        self._silent = True
+
     def last_word(self, kind: type[Fact], **fields: Any) -> None:
         """Report the job's last fact."""
         self.say(kind, **fields)

@@ -38,7 +38,8 @@ DRAIN_TIMEOUT_S: Final = 720
 """SIGTERM: how long running calls may take to end; the longest call of the default campaign, its ring and some grace."""
 FACTS_TIMEOUT_S: Final = 3.0
 """SIGTERM: how long Kafka may take for the last facts before the disk has them."""
-SESSION_END_TIMEOUT_S: Final = 45.0
+SESSION_END_TIMEOUT_S: Final = 90.0
+"""A hang-up at its worst 17 s, 10 s for the facts, and a recording's end (`agent/recording.py`): 1, 5 and 40 s."""
 PROCESS_START_TIMEOUT_S: Final = 30.0
 REGISTER_TRIES: Final = 16
 JOB_MEMORY_WARN_MB: Final = 300

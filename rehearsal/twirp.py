@@ -12,6 +12,7 @@ from aiohttp import web
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from livekit import api
+from livekit.api.access_token import Claims
 
 from rehearsal.sip_outcomes import TWIRP_HTTP_STATUS
 
@@ -51,13 +52,23 @@ def answer(request: web.Request, message: Message) -> web.Response:
     return web.Response(body=message.SerializeToString(), content_type="application/protobuf")
 
 
-def grants(request: web.Request, verifier: api.TokenVerifier) -> api.SIPGrants:
-    """The SIP grants of the request's token. Raises: TwirpError `unauthenticated` for none, a bad or a stale one."""
+def claims(request: web.Request, verifier: api.TokenVerifier) -> Claims:
+    """The claims of the request's token. Raises: TwirpError `unauthenticated` for none, a bad or a stale one."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme != "Bearer" or not token:
         raise TwirpError("unauthenticated", "permissions denied")
     try:
-        claims = verifier.verify(token)
+        return verifier.verify(token)
     except jwt.InvalidTokenError as error:
         raise TwirpError("unauthenticated", "invalid token") from error
-    return claims.sip or api.SIPGrants()
+
+
+def grants(request: web.Request, verifier: api.TokenVerifier) -> api.SIPGrants:
+    """The SIP grants of the request's token. Raises: TwirpError `unauthenticated` as `claims`."""
+    return claims(request, verifier).sip or api.SIPGrants()
+
+
+def may_record(request: web.Request, verifier: api.TokenVerifier) -> bool:
+    """Tell whether the request's token has the grant of recording. Raises: TwirpError `unauthenticated` as `claims`."""
+    video = claims(request, verifier).video
+    return bool(video and video.room_record)

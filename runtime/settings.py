@@ -90,6 +90,13 @@ class Settings:
     speak_url: str = _env("DIALER_SPEAK_URL", "ws://127.0.0.1:8080/v1/speak", "speech synthesis, Deepgram's protocol")
     listen_url: str = _env("DIALER_LISTEN_URL", "ws://127.0.0.1:8080/v1/listen", "speech recognition, likewise")
     deepgram_api_key: Secret = _env("DEEPGRAM_API_KEY", "", "key of the speech services", secret=True)
+    recording_bucket: str = _env("DIALER_RECORDING_BUCKET", "", "GCS bucket that recordings go to")
+    recording_credentials: Secret = _env(
+        "DIALER_RECORDING_CREDENTIALS",
+        "",
+        "service account JSON for the bucket; empty: the identity that Egress itself runs under",
+        secret=True,
+    )
     ice_transport: str = _env("DIALER_ICE_TRANSPORT", "all", "`all`, or `relay` to talk through TURN only")
     projections_host: str = _env("DIALER_PROJECTIONS_HOST", "127.0.0.1", "address of the read side")
     projections_port: Port = _env("DIALER_PROJECTIONS_PORT", 21122, "port of the read side")
