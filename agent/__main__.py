@@ -10,6 +10,7 @@ import sys
 from agent.refusals import check
 from runtime.logs import configure
 from runtime.settings import SettingsError, read_settings
+from runtime.vault_settings import with_vault
 
 EXIT_SETTINGS = 2
 EXIT_FAILED = 1
@@ -18,6 +19,7 @@ EXIT_FAILED = 1
 def main() -> int:
     """Run until stopped; 0 after a drain, 1 for what a restart may mend, 2 for settings."""
     try:
+        os.environ.update(with_vault(os.environ))  # job processes inherit it: none of them needs Vault to start
         settings = read_settings(os.environ)
         check(settings, os.environ)
     except SettingsError as error:

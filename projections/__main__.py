@@ -18,6 +18,7 @@ from projections.store import ModelName
 from runtime.clock import SystemClock
 from runtime.logs import Log, configure
 from runtime.settings import Settings, SettingsError, read_settings
+from runtime.vault_settings import with_vault
 
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     asked = parser().parse_args(arguments)
     try:
-        settings = read_settings(os.environ)
+        settings = read_settings(with_vault(os.environ))
         configure("projections", settings.log_level)
         asyncio.run(_rebuild(settings, asked.model) if asked.command == "rebuild" else _serve(settings, asked.no_audit))
     except SettingsError as error:

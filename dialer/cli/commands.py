@@ -22,6 +22,7 @@ from runtime import collector
 from runtime.crash_points import clock_of
 from runtime.logs import Log, configure
 from runtime.settings import Settings, SettingsError, describe, read_settings
+from runtime.vault_settings import with_vault
 from schemas.values import Invalid
 
 EXIT_FAILED: Final = 1
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure("dialer", "error")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says at "error" is our own one line already
     try:
-        settings = read_settings(os.environ)
+        settings = read_settings(with_vault(os.environ))
         return int(asked.run(settings, asked) or 0)
     except SettingsError as error:
         return _end(EXIT_SETTINGS, str(error))
