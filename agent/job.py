@@ -24,6 +24,8 @@ from agent.recording import Recorder
 from agent.reporter import Reporter
 from agent.speech import SpeechFailed, synthesize
 from agent.spool import Spool
+from agent.turn import Turn
+from agent.twilio import TurnFailed
 from agent.voice import Voice
 from agent.wire import Hello
 from runtime.clock import SystemClock
@@ -94,12 +96,16 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
         return "failed"
     speaking = asyncio.create_task(synthesize(brief.message, brief.language, settings), name="synthesize")
     try:
-        voice = await _join(ctx, leg)
+        voice = await _join(ctx, leg, brief, settings)
         message = await speaking
         if not await conversation.recorder.prepare():
             return "failed"
     except (rtc.ConnectError, PublishTrackError, TimeoutError) as error:
         log.warning("the room cannot be joined", why=type(error).__name__, call_id=brief.call_id, attempt=brief.attempt)
+        return "failed"
+    except TurnFailed as failure:
+        log.warning("there is no relay", code=failure.code, call_id=brief.call_id, attempt=brief.attempt)
+        reporter.say(AgentApiFailed, service="turn", code=failure.code)
         return "failed"
     except SpeechFailed as failure:
         log.warning("speech failed", code=failure.code, call_id=brief.call_id, attempt=brief.attempt)
@@ -115,13 +121,20 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
         renewing.cancel()
 
 
-async def _join(ctx: JobContext, leg: Leg) -> Voice:
-    """Be in the room, the track published. Raises: ConnectError, PublishTrackError, TimeoutError."""
-    async with asyncio.timeout(CONNECT_TIMEOUT_S):
-        # rtc_config: relay-only TURN comes here with its credentials (S3); until then the worker refuses `relay`.
-        await ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE, rtc_config=None)
-        leg.watch()
-        return await Voice.publish(ctx.room)
+async def _join(ctx: JobContext, leg: Leg, brief: Brief, settings: Settings) -> Voice:
+    """Be in the room, the track published. Raises: TurnFailed, ConnectError, PublishTrackError, TimeoutError."""
+    turn = Turn.of(settings, SystemClock())
+    rtc_config = None if turn is None else await turn.configuration(brief)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE, rtc_config=rtc_config)
+            leg.watch()
+            return await Voice.publish(ctx.room)
+    except TimeoutError:
+        if turn is None:
+            raise
+        await turn.distrust()  # a relay that takes nobody: libwebrtc would say so after 60 s
+        raise TurnFailed("no_connection") from None
 
 
 async def _renew(reporter: Reporter) -> None:

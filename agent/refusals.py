@@ -25,12 +25,23 @@ def check(settings: Settings, environment: Mapping[str, str]) -> None:
     required(settings.livekit_api_secret, "LIVEKIT_API_SECRET")
     brief_keys(settings.brief_key)
     _recording_credentials(settings)
-    if settings.ice_transport == "relay":
-        raise SettingsError("DIALER_ICE_TRANSPORT=relay is not built yet; only `all` is")
-    if settings.ice_transport != "all":
-        raise SettingsError("DIALER_ICE_TRANSPORT must be `all`")
+    _relay(settings)
     if settings.agent_idle_processes < 0:
         raise SettingsError("DIALER_AGENT_IDLE_PROCESSES must be 0 or more")
+
+
+def _relay(settings: Settings) -> None:
+    if settings.ice_transport not in {"all", "relay"}:
+        raise SettingsError("DIALER_ICE_TRANSPORT must be `all` or `relay`")
+    if settings.turn_urls not in {"tcp443", "any"}:
+        raise SettingsError("DIALER_TURN_URLS must be `tcp443` or `any`")
+    if settings.ice_transport == "all":
+        return
+    if not settings.twilio_account_sid:
+        raise SettingsError("TWILIO_ACCOUNT_SID is not set; DIALER_ICE_TRANSPORT=relay needs Twilio's credentials")
+    required(settings.twilio_auth_token, "TWILIO_AUTH_TOKEN")
+    if settings.vault_addr:
+        required(settings.vault_token, "VAULT_TOKEN")
 
 
 def _recording_credentials(settings: Settings) -> None:

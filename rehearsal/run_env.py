@@ -24,7 +24,17 @@ SESSION_TIMEOUT_S: Final = 6
 AGENT_IDLE_PROCESSES: Final = 4
 ROOMS_MAX: Final = 4
 """Open rooms at once: what two cores can speak for without a stutter."""
-_OURS: Final = ("DIALER_", "LIVEKIT_", "KAFKA_", "BRIEF_KEY", "DEEPGRAM_", "QUERY_URL", "DIAL_REAL_PHONES", "VAULT_")
+_OURS: Final = (
+    "DIALER_",
+    "LIVEKIT_",
+    "KAFKA_",
+    "BRIEF_KEY",
+    "DEEPGRAM_",
+    "QUERY_URL",
+    "DIAL_REAL_PHONES",
+    "VAULT_",
+    "TWILIO_",
+)
 _KEPT: Final = frozenset({"DIALER_CACHE_DIR"})
 
 

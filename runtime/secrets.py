@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # hvac takes a tenth of a second: only where there is a Vault
 
 T = TypeVar("T")
 
-OPERATION_TIMEOUT_S: Final = 5.0
+OPERATION_TIMEOUT_S: Final = 3.0
 BYTES_MAX: Final = 64 * 1024
 """Of a secret: more is no secret of ours."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

@@ -13,7 +13,7 @@ import hvac
 import requests
 from hvac import exceptions
 
-REQUEST_TIMEOUT_S: Final = 3.0
+REQUEST_TIMEOUT_S: Final = 2.0
 """To connect, and between two pieces of an answer."""
 _CODES: Final[Mapping[type[Exception], str]] = {
     exceptions.Forbidden: "denied",

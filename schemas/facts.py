@@ -166,10 +166,10 @@ class CalleeHungUp(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentApiFailed(Fact):
-    """The external agent API, or the speech service, failed for good."""
+    """A service that the agent needs failed for good: the agent API, speech, or the relay it must talk through."""
 
     TYPE: ClassVar[str] = "agent.fact.agent_api_failed.v1"
-    service: Literal["speak", "listen", "agent_api"]
+    service: Literal["speak", "listen", "agent_api", "turn"]
     code: str
 
 

@@ -29,6 +29,7 @@ GOOD = {
     "LIVEKIT_API_SECRET": "secretsecretsecretsecretsecret123",
     "BRIEF_KEY": f"k1:{base64.b64encode(KEY).decode()}",
 }
+RELAY = {"DIALER_ICE_TRANSPORT": "relay", "TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "t"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,7 +39,10 @@ ROOT = Path(__file__).parents[2]
         ({"LIVEKIT_API_KEY": ""}, "LIVEKIT_API_KEY"),
         ({"LIVEKIT_API_SECRET": ""}, "LIVEKIT_API_SECRET"),
         ({"BRIEF_KEY": ""}, "BRIEF_KEY"),
-        ({"DIALER_ICE_TRANSPORT": "relay"}, "not built"),
+        ({"DIALER_ICE_TRANSPORT": "relay"}, "TWILIO_ACCOUNT_SID"),
+        ({"DIALER_ICE_TRANSPORT": "relay", "TWILIO_ACCOUNT_SID": "AC1"}, "TWILIO_AUTH_TOKEN"),
+        ({**RELAY, "VAULT_ADDR": "http://127.0.0.1:8200"}, "VAULT_TOKEN"),
+        ({**RELAY, "DIALER_TURN_URLS": "udp"}, "DIALER_TURN_URLS"),
         ({"DIALER_ICE_TRANSPORT": "direct"}, "DIALER_ICE_TRANSPORT"),
         ({"LIVEKIT_DEV_MODE": "1"}, "LIVEKIT_DEV_MODE"),
         ({"LIVEKIT_AGENT_NAME_OVERRIDE": "x"}, "DIALER_AGENT_NAME"),
