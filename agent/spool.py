@@ -27,7 +27,15 @@ from runtime.clock import Clock
 from runtime.metrics import BOUND, FILL
 from runtime.seal import DataKey, SealBroken, data_key, open_value
 from runtime.settings import Settings, brief_keys
-from schemas.facts import AgentCrashed, CalleeStatus, ConversationEnded, NotificationDelivered, OptOutHeard
+from schemas.facts import (
+    AgentCrashed,
+    CalleeStatus,
+    CallTransferred,
+    ConversationEnded,
+    NotificationDelivered,
+    OptOutHeard,
+    VoicemailLeft,
+)
 from schemas.values import Sealed
 
 SUFFIX: Final = ".spool"
@@ -48,7 +56,16 @@ class Worth(IntEnum):
 
 
 _KEPT: Final = frozenset(
-    fact.TYPE for fact in (OptOutHeard, ConversationEnded, AgentCrashed, NotificationDelivered, CalleeStatus)
+    fact.TYPE
+    for fact in (
+        OptOutHeard,
+        ConversationEnded,
+        AgentCrashed,
+        NotificationDelivered,
+        VoicemailLeft,
+        CallTransferred,
+        CalleeStatus,
+    )
 )
 _LEAST: Final = frozenset({"agent.fact.turn_taken.v1"})
 """By far the most facts of a conversation (issue S3)."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from dialer.agents import SILENT_AFTER_S
 from dialer.callee import inputs as i
-from dialer.callee.late import ANSWERED
 from dialer.callee.owed import ON_THE_PHONE, Adopt
+from dialer.callee.witnessed import ANSWERED
 from dialer.gate import READINESS_AGE_MAX_S
 from dialer.telephony import Leg
 from schemas.values import attempt_id, callee_identity, callee_of, room_name

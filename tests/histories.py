@@ -156,6 +156,35 @@ def last_word(
     return fact(s, f.ConversationEnded, 13, attempt, number, **said)
 
 
+def opted_out(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
+    return fact(s, f.OptOutHeard, 14, attempt, number, evidence="en/opt-out/stop-calling")
+
+
+def api_failed(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
+    return fact(s, f.AgentApiFailed, 15, attempt, number, service="agent_api", code="timeout")
+
+
+def detected(s: float, category: str = "machine-vm", attempt: int = 1, number: int = 1) -> i.FactSeen:
+    seen = {"category": category, "rule": "en/vm/leave-a-message", "evidence": "ab" * 8, "latency_ms": 400}
+    return fact(s, f.AnswererDetected, 16, attempt, number, **seen)
+
+
+def voicemail(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
+    return fact(s, f.VoicemailLeft, 17, attempt, number, spoken_ms=7000)
+
+
+def transferred(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
+    return fact(s, f.CallTransferred, 18, attempt, number)
+
+
+def talked(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
+    return fact(s, f.TurnTaken, 19, attempt, number, speaker="callee", text=BOX)
+
+
+def started(s: float, attempt: int = 1, number: int = 1) -> i.FactSeen:
+    return fact(s, f.ConversationStarted, 8, attempt, number, answer_to_audio_ms=180, greeting_ms=2400)
+
+
 def turn(s: float, attempt: int = 1, number: int = 1) -> i.TurnGranted:
     return i.TurnGranted(
         id=f"turn/{number}/{attempt}",
@@ -291,3 +320,12 @@ HISTORIES: Final[dict[str, tuple[Phase, tuple[i.AnyInput, ...]]]] = {
     ),
 }
 """Histories of the first call, by name, each with the phase it leads to; every phase has at least one."""
+TALKS: Final[dict[str, tuple[Phase, tuple[i.AnyInput, ...]]]] = {
+    "opted out": (Phase.ANSWERED, (*answered(), opted_out(12))),
+    "opted out while others wait": (Phase.ANSWERED, (*answered(), place(10, 2), opted_out(12))),
+    "talks while others wait": (Phase.ANSWERED, (*answered(), place(10, 2), place(11, 3, verdict=None), talked(12))),
+    "a message left on a machine": (Phase.ANSWERED, (*answered(), detected(11), voicemail(20))),
+    "fencing after a conversation": (Phase.FENCING, (*answered(), talked(12), last_word(40, reason="conversed"))),
+    "fencing after an opt-out": (Phase.FENCING, (*answered(), opted_out(12), last_word(16, reason="opted_out"))),
+}
+"""Histories of calls that converse: the laws hold for them, too."""

@@ -9,9 +9,10 @@ from dialer.callee.answers import dial_failed, dial_withdrawn
 from dialer.callee.evolve import Copied
 from dialer.callee.inputs import AgentSilent, DeadlinePassed, Dialled, Fenced, LegGone, LegSeen
 from dialer.callee.judge import gives_up_at, judge
-from dialer.callee.late import ANSWERED, outcome_heard
+from dialer.callee.late import outcome_heard
 from dialer.callee.policy import DIAL_MARGIN, RING_MARGIN, SETTLE_GRACE, TALK_MARGIN
 from dialer.callee.state import Attempt, Call, Callee, Phase
+from dialer.callee.witnessed import ANSWERED
 from schemas.events import AgentLost, CallAnswered, CalleeRinging, Decision, FenceConfirmed, FenceStarted
 from schemas.outcomes import FenceReason
 

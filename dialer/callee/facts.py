@@ -12,10 +12,10 @@ from typing import Any, Final
 from dialer.callee.dialing import lose_agent, may_have_been_answered
 from dialer.callee.evolve import Copied
 from dialer.callee.inputs import FactSeen
-from dialer.callee.late import ANSWERED, fact_heard, is_late
+from dialer.callee.late import fact_heard, is_late
 from dialer.callee.opening import agent_unavailable
 from dialer.callee.state import Call, Callee, Phase
-from dialer.callee.witnessed import has_fact
+from dialer.callee.witnessed import CAME_TO, has_fact, tells_of_an_answer
 from schemas import facts as f
 from schemas.events import AgentJoined, CallAnswered, CalleeRinging, Decision, FenceStarted
 from schemas.outcomes import FenceReason
@@ -32,8 +32,11 @@ def fact_seen(callee: Callee, call: Call, given: FactSeen, now: datetime) -> Dec
     copied = Copied(fact=fact, source=given.source, id=given.id)
     if is_late(call, fact.attempt):
         return [copied, *fact_heard(call, fact, now)]
+    assert call.attempt is not None, "a fact that is not late is of the attempt under way"
+    is_news = may_have_been_answered(call.attempt) and tells_of_an_answer(fact)
+    answered: Decisions = [CallAnswered(attempt=fact.attempt)] if is_news else []
     reaction = _REACTIONS.get((call.phase, type(fact)))
-    return [copied, *(reaction(call, fact) if reaction else ())]
+    return [copied, *answered, *(reaction(call, fact) if reaction else ())]
 
 
 def _joined(call: Call, fact: f.AgentReady) -> Decisions:
@@ -51,21 +54,9 @@ def _lost(call: Call, fact: f.Fact) -> Decisions:
     return lose_agent(call)
 
 
-def _status(call: Call, fact: f.CalleeStatus) -> Decisions:
-    if fact.status == "ringing" and call.phase is Phase.DIALING:
-        return [CalleeRinging(attempt=fact.attempt)]
-    if fact.status in ANSWERED:
-        return [CallAnswered(attempt=fact.attempt)]
-    return []
-
-
-def _answered_late(call: Call, fact: f.CalleeStatus | f.NotificationDelivered | f.VoicemailLeft) -> Decisions:
-    """Take an answer that is heard of while the room is being taken down: such an attempt is never followed by another."""
-    attempt = call.attempt
-    assert attempt is not None
-    if isinstance(fact, f.CalleeStatus) and fact.status not in ANSWERED:
-        return []
-    return [CallAnswered(attempt=fact.attempt)] if may_have_been_answered(attempt) else []
+def _rings(call: Call, fact: f.CalleeStatus) -> Decisions:
+    del call
+    return [CalleeRinging(attempt=fact.attempt)] if fact.status == "ringing" else []
 
 
 def _left(call: Call, fact: f.CalleeLeft) -> Decisions:
@@ -74,7 +65,7 @@ def _left(call: Call, fact: f.CalleeLeft) -> Decisions:
 
 
 def _ended(call: Call, fact: f.ConversationEnded) -> Decisions:
-    if call.phase is Phase.ANSWERED:
+    if call.phase is Phase.ANSWERED or fact.reason in CAME_TO:
         return [FenceStarted(attempt=fact.attempt, reason=FenceReason.CONVERSATION_ENDED)]
     reason = FenceReason.CALLEE_LEFT if fact.callee_seen else FenceReason.DIAL_UNCLEAR
     return [FenceStarted(attempt=fact.attempt, reason=reason)]
@@ -91,18 +82,15 @@ _REACTIONS: Final[dict[tuple[Phase, type[Any]], Callable[[Call, Any], Decisions]
     (P.READY, f.AgentCrashed): _no_agent,
     (P.READY, f.ConversationEnded): _no_agent,
     (P.DIALING, f.AgentCrashed): _lost,
-    (P.DIALING, f.CalleeStatus): _status,
+    (P.DIALING, f.CalleeStatus): _rings,
     (P.DIALING, f.CalleeLeft): _left,
     (P.DIALING, f.ConversationEnded): _ended,
     (P.RINGING, f.AgentCrashed): _lost,
-    (P.RINGING, f.CalleeStatus): _status,
     (P.RINGING, f.CalleeLeft): _left,
     (P.RINGING, f.ConversationEnded): _ended,
     (P.ANSWERED, f.AgentCrashed): _lost,
     (P.ANSWERED, f.CalleeLeft): _left,
     (P.ANSWERED, f.ConversationEnded): _ended,
-    (P.FENCING, f.CalleeStatus): _answered_late,
-    (P.FENCING, f.NotificationDelivered): _answered_late,
-    (P.FENCING, f.VoicemailLeft): _answered_late,
 }
-"""Pairs that are not here mean nothing beyond the copy; `evolve` keeps what a judgement needs of them."""
+"""Pairs that are not here mean nothing beyond the copy, and an answer where they prove one; `witnessed` keeps what a
+judgement needs of them."""

@@ -117,7 +117,7 @@ def _after_an_answer(call: Call) -> tuple[Outcome, Attribution]:
     if call.cancelled:
         return Outcome.CANCELLED, Attribution.US
     if attempt.hung_up or attempt.reason is FenceReason.CALLEE_LEFT:
-        return Outcome.HUNG_UP_EARLY, Attribution.CALLEE
+        return Outcome.HUNG_UP_EARLY, Attribution.US if attempt.agent_failed else Attribution.CALLEE
     return Outcome.AGENT_LOST, Attribution.US
 
 

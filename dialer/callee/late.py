@@ -11,20 +11,19 @@ agent's last word, from its worker's spool. Source: design §5 (dial), promises 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, assert_never
+from typing import assert_never
 
 from dialer.callee.answers import dial_failed, dial_withdrawn
 from dialer.callee.evolve import Copied
 from dialer.callee.inputs import Dialled
 from dialer.callee.judge import durations
 from dialer.callee.state import Call, Callee, Phase
+from dialer.callee.witnessed import tells_of_an_answer
 from schemas import facts as f
 from schemas.events import CallAnswered, CallEnded, Decision, DialWithdrawn, FenceStarted
 from schemas.outcomes import Attribution, FenceReason, Outcome, Withdrawal
 
 Decisions = list[Decision | Copied]
-ANSWERED: Final = frozenset({"active", "automation"})
-"""`sip.callStatus` of a leg that was answered."""
 
 
 def is_late(call: Call, attempt: int) -> bool:
@@ -57,16 +56,12 @@ def outcome_heard(callee: Callee, call: Call, given: Dialled, now: datetime) -> 
 def fact_heard(call: Call, fact: f.FactBody, now: datetime) -> Decisions:
     """Draw what follows from a fact of an attempt that was judged."""
     attempt = fact.attempt
-    match fact:
-        case f.NotificationDelivered() | f.VoicemailLeft() if attempt in call.dialed:
-            return answer_heard(call, attempt, now)
-        case f.CalleeStatus() if attempt in call.dialed and fact.status in ANSWERED:
-            return answer_heard(call, attempt, now)
-        case f.ConversationEnded() if attempt in call.unknown:
-            unseen = fact.stayed is True and not fact.gap and not fact.callee_seen
-            return [DialWithdrawn(attempt=attempt, reason=Withdrawal.NOT_SENT)] if unseen else []
-        case _:
-            return []
+    if attempt in call.dialed and tells_of_an_answer(fact):
+        return answer_heard(call, attempt, now)
+    if isinstance(fact, f.ConversationEnded) and attempt in call.unknown:
+        unseen = fact.stayed is True and not fact.gap and not fact.callee_seen
+        return [DialWithdrawn(attempt=attempt, reason=Withdrawal.NOT_SENT)] if unseen else []
+    return []
 
 
 def answer_heard(call: Call, attempt: int, now: datetime) -> Decisions:

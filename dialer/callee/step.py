@@ -14,6 +14,7 @@ from dialer.callee import opening, stopping
 from dialer.callee.evolve import Copied, Recorded, evolve
 from dialer.callee.inputs import AnyInput, Cancel, DeadlinePassed, FactSeen, Lift, PlaceCall, Suppress
 from dialer.callee.judge import is_ripe, judge
+from dialer.callee.late import is_late
 from dialer.callee.policy import FACTS_COPIED_FOR
 from dialer.callee.state import CALLS_OPEN_MAX, CALLS_REMEMBERED_MAX, Callee, Phase
 from dialer.callee.table import apply
@@ -71,16 +72,14 @@ def step(callee: Callee, given: AnyInput) -> Step:
         call = callee.calls.get(given.call_id)  # type: ignore[union-attr]  # what has none is special
         if call is not None:
             folding.record(call.call_id, apply(callee, call, given, now))
-            if isinstance(given, FactSeen) and isinstance(given.fact, OptOutHeard) and folding.events:
-                _opted_out(folding, given)
+            _opted_out(folding, given)
             folding.ripen(call.call_id)
         elif isinstance(given, Cancel):
             request = split_call_id(given.call_id)[1]
             folding.record(given.call_id, stopping.cancelled_early(callee, given, request))
         elif isinstance(given, FactSeen):
             folding.record(given.call_id, _late_fact(callee, given, now))
-            if isinstance(given.fact, OptOutHeard) and folding.events:
-                _opted_out(folding, given)
+            _opted_out(folding, given)
     return Step(folding.callee, tuple(folding.events))
 
 
@@ -91,17 +90,21 @@ def _suppress(folding: _Folding, given: Suppress) -> None:
         _each_call(folding, given)
 
 
-def _opted_out(folding: _Folding, given: FactSeen) -> None:
-    """Suppress who asked not to be called again, in the step that hears of it; the talk itself is left to its agent,
-    which says so aloud and hangs up.
+def _opted_out(folding: _Folding, given: AnyInput) -> None:
+    """Suppress who asked not to be called again, in the step that hears of it.
+
+    The talk itself is left to its agent, which says so aloud and hangs up; every other call of the callee is stopped. A
+    request that is shipped again after the person has opted in is an old one.
     """
-    if folding.callee.suppressed is not None:
+    if not (isinstance(given, FactSeen) and isinstance(given.fact, OptOutHeard) and folding.events):
+        return
+    if folding.callee.suppressed is not None or given.id in folding.callee.stops_seen:
         return
     stop = Suppress(id=given.id, at=given.at, scope="all", reason=OPTED_OUT)
     folding.record(None, stopping.suppressed(folding.callee, stop))
     for call_id, call in list(folding.callee.calls.items()):
-        own = call_id == given.call_id and call.attempt is not None and call.attempt.number == given.attempt
-        if not (own and call.phase is Phase.ANSWERED):
+        talks = call_id == given.call_id and call.phase is Phase.ANSWERED and not is_late(call, given.attempt)
+        if not talks:
             folding.record(call_id, apply(folding.callee, call, stop, folding.now))
             folding.ripen(call_id)
 

@@ -12,6 +12,8 @@ from dialer.callee.state import Call, Phase
 from schemas import facts as f
 from schemas.outcomes import Outcome
 
+ANSWERED: Final = frozenset({"active", "automation"})
+"""`sip.callStatus` of a leg that was answered."""
 NOT_TAKEN: Final = "USER_UNAVAILABLE"
 """LiveKit's reason for a leg that ended before it was answered: 404, 408, 480, ring timeout (reference/livekit.md 4.4)."""
 
@@ -56,6 +58,29 @@ def witnessed(call: Call, fact: f.FactBody) -> Call:
             return changed
 
 
+def tells_of_an_answer(fact: f.FactBody) -> bool:
+    """Tell whether an agent can say this of an answered leg only, so that it proves the answer by itself.
+
+    Facts overtake each other on their way out of a spool: the status `active` may be the last one to come.
+    """
+    match fact:
+        case f.CalleeStatus():
+            return fact.status in ANSWERED
+        case f.ConversationEnded():
+            return fact.reason in CAME_TO
+        case _:
+            return isinstance(fact, _OF_AN_ANSWERED_LEG)
+
+
+_OF_AN_ANSWERED_LEG: Final = (
+    f.ConversationStarted,
+    f.NotificationDelivered,
+    f.AnswererDetected,
+    f.VoicemailLeft,
+    f.TurnTaken,
+    f.OptOutHeard,
+    f.CallTransferred,
+)
 CAME_TO: Final = {
     "conversed": Outcome.CONVERSED,
     "voicemail_left": Outcome.VOICEMAIL_LEFT,

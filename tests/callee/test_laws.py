@@ -21,6 +21,7 @@ from dialer.callee.evolve import evolve
 from dialer.callee.state import Callee, Phase
 from dialer.callee.step import Step, step
 from dialer.callee.table import CLOSED, TABLE, Acts, Nothing
+from dialer.callee.witnessed import CAME_TO
 from dialer.records import decode_snapshot, encode_snapshot
 from schemas import facts as f
 from schemas.outcomes import Refusal
@@ -72,9 +73,18 @@ def variants(s: float) -> list[i.AnyInput]:
             h.last_word(s, attempt, reason="cancelled", stayed=True),
             h.last_word(s, attempt, reason="failed", seen=False, stayed=False),
             h.fact(s, f.CalleeJoined, 2, attempt),
-            h.fact(s, f.ConversationStarted, 8, attempt),
-            h.fact(s, f.OptOutHeard, 14, attempt, evidence="stop"),
-            h.fact(s, f.AgentApiFailed, 15, attempt, service="speak", code="503"),
+            h.started(s, attempt),
+            h.opted_out(s, attempt),
+            h.api_failed(s, attempt),
+            h.detected(s, "human", attempt),
+            h.voicemail(s, attempt),
+            h.transferred(s, attempt),
+            h.talked(s, attempt),
+            h.fact(s, f.DtmfReceived, 20, attempt, digit=h.BOX),
+            h.fact(s, f.RecordingStarted, 21, attempt, egress_id="EG_1"),
+            h.fact(s, f.RecordingCompleted, 22, attempt, egress_id="EG_1", path="p", duration_ms=1, size_bytes=1),
+            h.fact(s, f.RecordingFailed, 23, attempt, egress_id=None, code="unavailable"),
+            *(h.last_word(s, attempt, reason=reason) for reason in CAME_TO),
             h.dialled(s, "answered", attempt),
             h.dialled(s, "unclear", attempt),
             h.dialled(s, "withheld", attempt, withheld="stopped"),
@@ -87,10 +97,11 @@ def variants(s: float) -> list[i.AnyInput]:
 
 
 LATER = 800.0
+TOLD = h.HISTORIES | h.TALKS
 VARIANTS = [*variants(LATER), *variants(-60)]
 CASES = [
     pytest.param(history, kind, id=f"{name} x {kind.__name__}")
-    for name, (_, history) in h.HISTORIES.items()
+    for name, (_, history) in TOLD.items()
     for kind in i.AnyInput.__args__
 ]
 
@@ -140,17 +151,32 @@ def state_is_its_fold(before: Callee, done: Step) -> None:
 
 
 def goes_where_the_row_leads(before: Callee, one: i.AnyInput, done: Step) -> None:
-    """From each call's phase only to what its row names; from `fencing` judgement may always follow."""
+    """From each call's phase only to what its row names; from `fencing` judgement may always follow, and from an opt-out
+    what follows from a suppression.
+    """
     for call_id, call in before.calls.items():
         if not any(e.call_id == call_id for e in done.events):
             assert done.callee.calls[call_id].phase is call.phase
             continue
         row = TABLE[call.phase, type(one)]
         allowed = set(row.leads_to) if isinstance(row, Acts) else set()
+        if is_opt_out(one):
+            suppressing = TABLE[call.phase, i.Suppress]
+            allowed |= set(suppressing.leads_to) if isinstance(suppressing, Acts) else set()
         if call.phase is Phase.FENCING:
             allowed |= {Phase.FENCING, Phase.WAITING, CLOSED}
         after = done.callee.calls.get(call_id)
         assert (CLOSED if after is None else after.phase) in allowed, (call.phase, type(one))
+
+
+def is_opt_out(one: i.AnyInput) -> bool:
+    return isinstance(one, i.FactSeen) and isinstance(one.fact, f.OptOutHeard)
+
+
+def test_the_laws_are_tried_with_every_fact_that_an_agent_can_say() -> None:
+    """A new fact comes with its variant."""
+    tried = {type(one.fact) for one in VARIANTS if isinstance(one, i.FactSeen)}
+    assert tried == set(f.FactBody.__args__)
 
 
 def comes_to_rest(one: i.AnyInput, done: Step) -> None:
@@ -162,7 +188,7 @@ def comes_to_rest(one: i.AnyInput, done: Step) -> None:
     assert not again.events, [e.body for e in again.events]
 
 
-@pytest.mark.parametrize("history", [history for _, history in h.HISTORIES.values()], ids=list(h.HISTORIES))
+@pytest.mark.parametrize("history", [t for _, t in TOLD.values()], ids=list(TOLD))
 def test_a_whole_history_delivered_again_decides_nothing(history: tuple[i.AnyInput, ...]) -> None:
     """As after a position that was read too early: all inputs once more, in order."""
     spec = given(*history)
@@ -171,7 +197,7 @@ def test_a_whole_history_delivered_again_decides_nothing(history: tuple[i.AnyInp
     spec.then_nothing()
 
 
-@pytest.mark.parametrize("history", [history for _, history in h.HISTORIES.values()], ids=list(h.HISTORIES))
+@pytest.mark.parametrize("history", [t for _, t in TOLD.values()], ids=list(TOLD))
 def test_the_whole_log_folds_to_the_state(history: tuple[i.AnyInput, ...]) -> None:
     """Promise 5: state is a fold of the log."""
     spec = given(*history)
