@@ -28,12 +28,23 @@ from dialer.callee.owed import (
 )
 from dialer.callee.state import Callee, Phase, active_call
 from dialer.callee.step import step
+from dialer.callee.witnessed import CAME_TO
 from schemas import events as e
+from schemas import facts as f
 from schemas.outcomes import Refusal, Withdrawal
 from tests import histories as h
 
 CALLS: Final = 6
 DRAIN_ROUNDS_MAX: Final = 400
+SAID_AFTER_AN_ANSWER: Final = (
+    f.ConversationStarted,
+    f.NotificationDelivered,
+    f.AnswererDetected,
+    f.VoicemailLeft,
+    f.TurnTaken,
+    f.OptOutHeard,
+    f.CallTransferred,
+)
 SIPS: Final = (486, 600, 480, 408, 603, 607, 608, 404, 503, 403, 488, 482, 487)
 CODES: Final = ("canceled", "unavailable", "not_found", "failed_precondition", "invalid_argument", "")
 
@@ -52,7 +63,11 @@ class Account:
     stopped: set[str] = field(default_factory=set)
     not_before: dict[str, datetime] = field(default_factory=dict)
     dials: dict[str, int] = field(default_factory=dict)
+    unsent: set[tuple[str, int]] = field(default_factory=set)
+    """Dials that are known not to have gone out: nobody can have answered them."""
     suppressed: bool = False
+    opted_out: bool = False
+    """Asked in a call not to be called again, and has not opted in since."""
     sequence: int = 0
 
     def take(self, record: Recorded) -> None:
@@ -61,12 +76,13 @@ class Account:
         assert record.sequence == self.sequence, "sequences count up by one"
         call, body = record.call_id, record.body
         if isinstance(body, Copied):
+            self.opted_out = self.opted_out or isinstance(body.fact, f.OptOutHeard)
             return
         if isinstance(body, e.CalleeSuppressed):
             self.suppressed = True
             self.stopped |= self.open
         elif isinstance(body, e.SuppressionLifted):
-            self.suppressed = False
+            self.suppressed = self.opted_out = False
         if call is None:
             return
         assert call not in self.ended, f"{body} follows the end of its call"
@@ -96,6 +112,7 @@ class Account:
                 assert not self.under_way, "one call of a callee at a time"
                 assert at >= self.not_before.get(call, at), "not sooner than its retry"
                 assert call not in self.stopped, "a stop is a stop"
+                assert not self.opted_out, "who opted out is called no more"
                 assert call not in self.answered, "never after an answer"
                 self.attempts[call] = self.under_way[call] = body.attempt
             case e.DialStarted():
@@ -111,10 +128,13 @@ class Account:
                 assert self.dials[call] <= h.RULES.attempts_max, "attempts_max bounds rings"
             case e.DialWithdrawn():
                 assert (call, body.attempt) in self.dialed
+                self.unsent.add((call, body.attempt))
                 self.dials[call] -= 1
             case e.DialFailed():
                 assert (call, body.attempt) in self.dialed, "only a dial fails"
                 self.dials[call] -= 0 if body.sent else 1
+                if not body.sent:
+                    self.unsent.add((call, body.attempt))
             case e.CallAnswered():
                 assert (call, body.attempt) in self.dialed, "only a dial is answered"
                 assert call not in self.answered, "answered once"
@@ -126,6 +146,17 @@ class Account:
                 self.not_before[call] = body.not_before
             case _:
                 assert call in self.open
+
+    def settle(self, records: tuple[Recorded, ...]) -> None:
+        """Check what must be true once a whole step is recorded."""
+        assert self.suppressed or not self.opted_out, "who opts out is suppressed in that very step"
+        for record in records:
+            fact = record.body.fact if isinstance(record.body, Copied) else None
+            if record.call_id is None or fact is None or not isinstance(fact, SAID_AFTER_AN_ANSWER):
+                continue
+            sent = (record.call_id, fact.attempt) in self.dialed - self.unsent
+            told = record.call_id in self.answered | self.ended
+            assert told or not sent, f"{fact} tells of an answer that is not recorded"
 
 
 class Walker:
@@ -174,6 +205,7 @@ class Walker:
         done = step(self.callee, one)
         for record in done.events:
             self.account.take(record)
+        self.account.settle(done.events)
         self.log += done.events
         self.callee = done.callee
         self.past.append(one)
@@ -294,8 +326,16 @@ class Walker:
             lambda s, a, n: h.last_word(s, a, n, reason="cancelled", stayed=True),
             lambda s, a, n: h.left(s, a, n, "USER_UNAVAILABLE"),
             lambda s, a, n: h.listed(s, "active", a, n),
+            h.started,
+            h.talked,
+            h.opted_out,
+            h.api_failed,
+            h.voicemail,
+            h.transferred,
+            lambda s, a, n: h.detected(s, self.random.choice(("human", "machine-vm", "uncertain")), a, n),
+            lambda s, a, n: h.last_word(s, a, n, reason=self.random.choice(list(CAME_TO))),
         )
-        weights = (2, 4, 5, 3, 1, 1, 1, 2, 1, 1, 1, 1, 1)
+        weights = (2, 4, 5, 3, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 0.5, 0.5, 1, 0.5, 1, 2)
         (kind,) = self.random.choices(facts, weights)
         return kind(self.now, attempt, number)
 

@@ -17,6 +17,7 @@ from dialer.callee import judge, stopping
 from dialer.callee.evolve import _closed
 from dialer.callee.owed import AskTurn, Fence
 from dialer.callee.state import Phase
+from dialer.callee.step import _opted_out
 from dialer.effector import Runner, Shared
 from dialer.intake import Intake
 from dialer.ownership import Ownership
@@ -280,6 +281,13 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         enter=_room_again_before_the_dial,
     ),
     Variant(
+        name="an opt-out is only written down",
+        broken="what the callee asked for in a call is on the log, and suppresses nobody",
+        promise=6,
+        expected=("a stop is a stop on the log",),
+        enter=lambda: rewritten(_opted_out, ("is not None or given.id", "is not None or True or given.id")),
+    ),
+    Variant(
         name="snapshots without a horizon",
         broken="a snapshot keeps nothing of closed calls: a repetition is a new call",
         promise=1,
@@ -287,4 +295,4 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         enter=_nothing_kept_of_closed_calls,
     ),
 )
-"""Design §5 names each of these as tried, or as what must not be."""
+"""Design §5 and §6 name each of these as tried, or as what must not be."""

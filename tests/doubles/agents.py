@@ -14,11 +14,27 @@ from schemas import facts as f
 from schemas.brief import Brief
 from schemas.envelope import Envelope, encode, headers_of
 from schemas.topics import OBSERVATIONS
-from schemas.values import attempt_id, callee_of
+from schemas.values import Sealed, attempt_id, callee_of
 from tests.doubles.memory_feed import ClockedBroker
 from tests.doubles.telephony import TelephonyDouble
 
 RENEWED_EVERY_S = 2.0
+GOODBYE_S = 0.4
+WORDS = Sealed(key="1", box="c2VhbGVk")
+_MACHINE = {"category": "machine-vm", "rule": "en/vm/leave-a-message", "evidence": "ab" * 8, "latency_ms": 400}
+TALKS: dict[str, tuple[tuple[tuple[type[Any], dict[str, Any]], ...], str]] = {
+    "delivers": (((f.NotificationDelivered, {"spoken_ms": 4000}),), "delivered"),
+    "converses": (
+        ((f.TurnTaken, {"speaker": "callee", "text": WORDS}), (f.TurnTaken, {"speaker": "agent", "text": WORDS})),
+        "conversed",
+    ),
+    "leaves a message": (((f.AnswererDetected, _MACHINE), (f.VoicemailLeft, {"spoken_ms": 7000})), "voicemail_left"),
+    "hangs up on a machine": (((f.AnswererDetected, _MACHINE),), "machine_hung_up"),
+    "is told to stop calling": (((f.OptOutHeard, {"evidence": "en/opt-out/stop"}),), "opted_out"),
+    "transfers": (((f.CallTransferred, {}),), "transferred"),
+    "fails": (((f.AgentApiFailed, {"service": "agent_api", "code": "timeout"}),), "failed"),
+}
+"""What an agent says of a call that was answered, each after a share of the talk, and its last word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +44,8 @@ class Script:
     comes: bool = True
     ready_after_s: float = 0.5
     speaks_for_s: float = 4.0
+    talk: str = "delivers"
+    """How the answered call goes: a row of `TALKS`."""
     renews: bool = True
     crashes_on: str = ""
     """Status of the callee's leg (or `ready`) at which the job's process dies; its parent says so."""
@@ -117,10 +135,15 @@ class ScriptedAgents:
 
     async def _speak(self, job: Job) -> None:
         self._say(job, f.ConversationStarted, answer_to_audio_ms=120)
-        await self._clock.sleep(job.script.speaks_for_s)
-        if job.alive:
-            self._say(job, f.NotificationDelivered, spoken_ms=int(job.script.speaks_for_s * 1000))
-            self._end(job, "delivered")
+        told, last_word = TALKS[job.script.talk]
+        for kind, more in told:
+            await self._clock.sleep(job.script.speaks_for_s / len(told))
+            if not job.alive:
+                return
+            self._say(job, kind, **more)
+        if last_word != "delivered":
+            await self._clock.sleep(GOODBYE_S)
+        self._end(job, last_word)
 
     def _happens(self, job: Job, moment: str) -> bool:
         """Die as the script has it."""

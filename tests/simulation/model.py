@@ -69,6 +69,8 @@ class _Person:
 
     sequence: int | None = None
     suppressed: bool = False
+    opted_out: bool = False
+    """Asked in a call not to be called again, and nobody has lifted that since."""
     folded: Callee | None = None
     calls: list[_Call] = field(default_factory=list)
 
@@ -89,6 +91,12 @@ class _Said:
 Law = Callable[[_Said], str | None]
 COMPARED_EVERY: Final = 4
 """One snapshot of so many is compared as it is written; the last ones all are."""
+OPT_OUT: Final = "agent.fact.opt_out_heard.v1"
+OF_AN_ANSWERED_LEG: Final = frozenset(
+    f"agent.fact.{name}.v1"
+    for name in ("notification_delivered", "answerer_detected", "voicemail_left", "turn_taken", "call_transferred")
+)
+"""Facts that tell of an answer, whatever the dialer makes of them."""
 TERMINAL: Final = frozenset({"call_ended", "call_refused"})
 
 
@@ -187,6 +195,8 @@ def _stopped_means_no_dial(s: _Said) -> str | None:
         return None
     if s.call.cancelled:
         return f"{s.name} after call_cancelled"
+    if s.person.opted_out:
+        return f"{s.name} of somebody who has opted out"
     return f"{s.name} while suppressed" if s.person.suppressed or s.call.suppressed else None
 
 
@@ -241,6 +251,10 @@ class LogModel:
                 if wrong is not None:
                     self.violations.append(Violation(promise=promise, invariant=invariant, text=f"{call_id}: {wrong}"))
             self._note(said)
+        elif kind == OPT_OUT:
+            person.opted_out = True
+        elif kind in OF_AN_ANSWERED_LEG:
+            self.calls[call_id].answered = True
         self._fold(person, callee_key, record, at)
         return name
 
@@ -335,7 +349,7 @@ def _retry(s: _Said) -> None:
 
 
 def _lifted(s: _Said) -> None:
-    s.person.suppressed = False
+    s.person.suppressed = s.person.opted_out = False
 
 
 def _mark(name: str) -> Callable[[_Said], None]:

@@ -15,7 +15,7 @@ from dialer.callee.sip import SIP_TABLE, classify
 from dialer.telephony import DialAnswer
 from schemas.steps import Step
 from schemas.values import Invalid, callee_key, parse_number, partition_of
-from tests.doubles.agents import Script
+from tests.doubles.agents import TALKS, Script
 from tests.doubles.telephony import Phone
 from tests.doubles.world import PEPPER
 from tests.simulation.faults import AT_STEPS, EXCLUDED
@@ -207,6 +207,11 @@ def phone_of(chance: random.Random) -> Phone:
         return Phone(rings_for_s=None)
     _, answer, _ = chance.choice([row for row in sip_answers() if row[2]])
     return Phone(answer=answer, rings_for_s=chance.choice((0.0, chance.uniform(0.2, 5.0))))
+
+
+def talk_of(chance: random.Random) -> str:
+    """Draw how an answered call goes: mostly its message is delivered."""
+    return chance.choice(list(TALKS)) if chance.random() < 0.4 else "delivers"
 
 
 def refusal_of(chance: random.Random) -> DialAnswer | None:

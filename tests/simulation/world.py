@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -167,6 +168,7 @@ class World:
         self.plan, self.loop, self.note = p.plan_of(seed), loop, note
         self.chance = random.Random(f"world {seed}")
         self._latency = random.Random(f"latency {seed}")
+        self._talks = random.Random(f"talks {seed}")
         self.clock = SimClock(loop, None, random.Random(f"bytes {seed}"))
         self.broker = SimBroker(self.clock)
         partitions = tuple(sorted({person.partition for person in p.people()}))
@@ -217,7 +219,8 @@ class World:
         def dispatched(request: RoomRequest) -> None:
             comes = not self.no_agents
             self.no_agents -= 0 if comes else 1
-            self.agents.scripts.append(p.script_of(self.chance) if comes else p.Script(comes=False))
+            script = p.script_of(self.chance) if comes else p.Script(comes=False)
+            self.agents.scripts.append(replace(script, talk=p.talk_of(self._talks)))
             dispatch(request)
 
         self.livekit.seen, self.livekit.dispatched = seen, dispatched
