@@ -30,7 +30,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "agent": {"schemas", "runtime"},
     "projections": {"schemas", "runtime"},
     "rehearsal": {"schemas", "runtime"},  # never dialer: the accounts are independent
-    "bench": {"schemas", "runtime", "dialer", "agent", "rehearsal"},  # what it measures, and the broker and phones to measure on
+    "bench": {
+        "schemas",
+        "runtime",
+        "dialer",
+        "agent",
+        "rehearsal",
+    },  # what it measures, and the broker and phones to measure on
 }
 LIBRARIES_OF_SCHEMAS = {"pydantic", "pydantic_core", "orjson", "phonenumbers", "annotated_types"}
 OUTGROWN: dict[str, str] = {
