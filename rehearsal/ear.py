@@ -18,22 +18,29 @@ from livekit import rtc
 
 from rehearsal import marks, reception
 from rehearsal.espeak import Samples
+from rehearsal.marks import Mark
 from rehearsal.reception import Reception
 
 SAMPLE_RATE: Final = 16_000
 RECORDING_MAX_S: Final = 120
 FRAME_MS: Final = 100  # the lever of what a live phone costs: ten events a second and track
-_SOUND_MIN = 130  # of 32768 (-48 dBFS): what a person would call a sound; comfort noise lies below
+SOUND_MIN: Final = 130  # of 32768 (-48 dBFS): what a person would call a sound; comfort noise lies below
 _GROWTH_S = 10
+_BREAK_S: Final = 0.6  # a longer silence ends what somebody says
 
 
 class Ear:
     """Records every track it is given, mixed, sample 0 being the answer; at most `RECORDING_MAX_S`."""
 
-    def __init__(self, on_first_sound: Callable[[float], None]) -> None:
-        """`on_first_sound` is called once, with the milliseconds from the answer to the first audible sample."""
-        self._answered_at = time.monotonic()
-        self._on_first_sound = on_first_sound
+    def __init__(
+        self, on_first_sound: Callable[[float], None], on_mark: Callable[[Mark, int], None] | None = None
+    ) -> None:
+        """`on_first_sound` is called once, with the milliseconds from the answer to the first audible sample.
+
+        `on_mark` is called for every mark, with the sample of the recording that the mark's own positions count from.
+        """
+        self.answered_at = time.monotonic()
+        self._on_first_sound, self._on_mark = on_first_sound, on_mark
         self._samples = np.zeros(_GROWTH_S * SAMPLE_RATE, dtype=np.int16)
         self._length = 0
         self._listening: set[asyncio.Task[None]] = set()
@@ -43,6 +50,8 @@ class Ear:
         self.first_sound = asyncio.Event()
         self.first_mark = asyncio.Event()
         """Somebody began an utterance (or ended one) and its mark was heard whole."""
+        self.sounding_since = self.sounded_at = 0.0
+        """Monotonic: when the sound that is heard began, and when it was heard last; 0 before the first."""
 
     def listen(self, participant: rtc.Participant, source: rtc.TrackSource.ValueType) -> None:
         """Record what a participant sends from one source, from its subscription on, until it ends or `close`.
@@ -71,27 +80,41 @@ class Ear:
 
     async def _record(self, stream: rtc.AudioStream) -> None:
         position: int | None = None
+        first = 0
         decoder = marks.Decoder(SAMPLE_RATE)
         try:
             async for event in stream:
                 samples = np.frombuffer(event.frame.data, dtype=np.int16)
-                since_answer_s = time.monotonic() - self._answered_at
+                since_answer_s = time.monotonic() - self.answered_at
                 if position is None:
-                    position = max(0, round(since_answer_s * SAMPLE_RATE) - len(samples))
-                if not self.first_sound.is_set():
-                    self._look_for_sound(samples, since_answer_s)
-                if not self.first_mark.is_set() and decoder.feed(samples):
-                    self.first_mark.set()
+                    position = first = max(0, round(since_answer_s * SAMPLE_RATE) - len(samples))
+                self._look_for_sound(samples, since_answer_s)
+                if self._on_mark is not None or not self.first_mark.is_set():
+                    self._look_for_marks(decoder.feed(samples), first)
                 self._mix(samples, position)
                 position += len(samples)
         finally:
             await stream.aclose()
 
     def _look_for_sound(self, samples: Samples, since_answer_s: float) -> None:
-        loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > _SOUND_MIN)
-        if len(loud):
+        loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > SOUND_MIN)
+        if not len(loud):
+            return
+        now = time.monotonic()
+        if now - self.sounded_at > _BREAK_S:
+            self.sounding_since = now
+        self.sounded_at = now
+        if not self.first_sound.is_set():
             self.first_sound.set()
             self._on_first_sound((since_answer_s - (len(samples) - int(loud[0])) / SAMPLE_RATE) * 1000)
+
+    def _look_for_marks(self, found: list[Mark], first: int) -> None:
+        if not found:
+            return
+        self.first_mark.set()
+        if self._on_mark is not None:
+            for mark in found:
+                self._on_mark(mark, first)
 
     def _mix(self, samples: Samples, position: int) -> None:
         end = min(position + len(samples), RECORDING_MAX_S * SAMPLE_RATE)
@@ -130,7 +153,7 @@ class HeardCall:
     reception: Reception = field(default_factory=dict)
 
 
-def _stem(attempt_id: str) -> str:
+def stem(attempt_id: str) -> str:
     """An attempt id as a file name."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", attempt_id) or "unnamed"
 
@@ -139,10 +162,10 @@ def save(directory: Path, heard: HeardCall) -> None:
     """Write `<directory>/heard/<attempt id>.json` and `.wav` (16 kHz mono); a second leg of an attempt gets `+<dial id>`."""
     folder = directory / "heard"
     folder.mkdir(parents=True, exist_ok=True)
-    stem = _stem(heard.attempt_id)
-    if (folder / f"{stem}.json").exists():
-        stem = f"{stem}+{_stem(heard.dial_id)}"
-    with wave.open(str(folder / f"{stem}.wav"), "wb") as recording:
+    name = stem(heard.attempt_id)
+    if (folder / f"{name}.json").exists():
+        name = f"{name}+{stem(heard.dial_id)}"
+    with wave.open(str(folder / f"{name}.wav"), "wb") as recording:
         recording.setnchannels(1)
         recording.setsampwidth(2)
         recording.setframerate(SAMPLE_RATE)
@@ -153,17 +176,17 @@ def save(directory: Path, heard: HeardCall) -> None:
         "answer_to_audio_ms": heard.answer_to_audio_ms,
         "seconds": len(heard.samples) / SAMPLE_RATE,
         "reception": heard.reception,
-        "wav": f"{stem}.wav",
+        "wav": f"{name}.wav",
     }
-    unfinished = folder / f"{stem}.json.part"
+    unfinished = folder / f"{name}.json.part"
     unfinished.write_text(json.dumps(about), encoding="utf-8")
-    unfinished.rename(folder / f"{stem}.json")  # whoever sees the JSON finds the recording whole
+    unfinished.rename(folder / f"{name}.json")  # whoever sees the JSON finds the recording whole
 
 
 def heard_of(directory: Path, attempt_id: str) -> HeardCall | None:
     """What the phone of an attempt heard; None when none answered (or it has not hung up yet)."""
     folder = directory / "heard"
-    path = folder / f"{_stem(attempt_id)}.json"
+    path = folder / f"{stem(attempt_id)}.json"
     if not path.exists():
         return None
     about = json.loads(path.read_text(encoding="utf-8"))

@@ -1,10 +1,16 @@
-"""Who picks up: the last two digits of the number dialed choose how its phone behaves. Nothing is drawn by chance."""
+"""Who picks up: the number dialed chooses how its phone behaves. Nothing is drawn by chance.
+
+The last two digits choose; in the area codes of `SCRIPTED_AREAS` they choose a script (`scripts/*.yaml`), in the
+language of the area, everywhere else a row of `PERSONAS`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from rehearsal.script import LANGUAGES, Script, script_of
 from rehearsal.sip_outcomes import OUTCOMES, SipOutcome
 
 GREETING: Final = "Hello?"
@@ -31,6 +37,10 @@ class Persona:
     hangs_up_after_s: float | None = None
     sends_audio: bool = True
     says: str = GREETING
+    script: Script | None = None
+    """What it does once it answered, instead of saying `says`."""
+    language: str = "en"
+    """Of its script: one of `script.LANGUAGES`."""
 
 
 PERSONAS: Final = (
@@ -55,18 +65,60 @@ PERSONAS: Final = (
 )
 """The whole table; the ranges cover 00 to 99 once (a test holds it)."""
 
+SCRIPTED_AREAS: Final[Mapping[str, str]] = {"646": "en", "917": "es"}
+"""Area codes whose phones converse, and in which language."""
+PER_SCRIPT: Final = 5
+SCRIPT_NAMES: Final = (
+    *("talks", "interrupts", "stays_silent", "presses_keys", "opts_out", "opts_out_by_key", "asks_for_person"),
+    *("voicemail_beep", "voicemail_silence", "voicemail_long", "mailbox_full", "screening_connects"),
+    *("screening_refuses", "menu", "not_available", "business_greeting", "answering_service", "hangs_up_amid"),
+    *("late_hello", "says_nothing"),
+)
+"""The scripts, `PER_SCRIPT` endings each: 00-04 talks, 05-09 interrupts, and so on to 95-99 (a test holds it)."""
+
+
+def _scripted(name: str, first: int, language: str) -> Persona:
+    script = script_of(name)
+    return Persona(
+        name=name if language == "en" else f"{name}_{language}",
+        endings=range(first, first + PER_SCRIPT),
+        rings_for_s=script.rings_for_s,
+        answers=True,
+        script=script,
+        language=language,
+    )
+
+
+SCRIPTED: Final[Mapping[str, tuple[Persona, ...]]] = {
+    language: tuple(_scripted(name, place * PER_SCRIPT, language) for place, name in enumerate(SCRIPT_NAMES))
+    for language in LANGUAGES
+}
+"""Phones that converse, by language."""
+
 _BY_ENDING: Final = {ending: persona for persona in PERSONAS for ending in persona.endings}
+_SCRIPTED_BY_ENDING: Final = {
+    language: {ending: persona for persona in personas for ending in persona.endings}
+    for language, personas in SCRIPTED.items()
+}
+
+
+def lines() -> list[str]:
+    """Return everything that any phone may say: what can be recognised."""
+    scripted = [line for language in LANGUAGES for name in SCRIPT_NAMES for line in script_of(name).lines(language)]
+    return list(dict.fromkeys([*(persona.says for persona in PERSONAS), *scripted]))
 
 
 def persona_of(number: str) -> Persona:
-    """The persona of a number: by its last two digits.
+    """The persona of a number: by its last two digits, and its area code.
 
     Raises: ValueError when it has fewer than two.
     """
     digits = "".join(c for c in number if c.isdigit())
     if len(digits) < 2:
         raise ValueError("a phone number needs at least two digits")
-    return _BY_ENDING[int(digits[-2:])]
+    language = SCRIPTED_AREAS.get(digits[-10:-7])
+    table = _BY_ENDING if language is None else _SCRIPTED_BY_ENDING[language]
+    return table[int(digits[-2:])]
 
 
 def refusal_of(persona: Persona, dials_before: int) -> SipOutcome | None:

@@ -19,10 +19,13 @@ from typing import Any, Final
 
 from livekit import api, rtc
 
-from rehearsal import ear, voice
+from rehearsal import ear, talk, voice
 from rehearsal.ear import Ear, HeardCall
+from rehearsal.performance import Performance
 from rehearsal.personas import Persona
+from rehearsal.script import Script
 from rehearsal.sip_outcomes import OUTCOMES, SipOutcome
+from rehearsal.talk import Talk
 from rehearsal.witness import EndedBy, Seen, Witness
 
 JOIN_TIMEOUT_S: Final = 10.0
@@ -89,6 +92,7 @@ class Leg:
         self._room = rtc.Room()
         self._source: rtc.AudioSource | None = None
         self._ear: Ear | None = None
+        self._performance: Performance | None = None
         self._answer_to_audio_ms: float | None = None
         self._gone: asyncio.Future[EndedBy] = asyncio.get_running_loop().create_future()
         self.status = "dialing"
@@ -116,6 +120,17 @@ class Leg:
         track = rtc.LocalAudioTrack.create_audio_track("phone", self._source)
         publish = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=True, red=False)
         await self._room.local_participant.publish_track(track, publish)
+        if self.persona.script is not None:
+            self._performance = self._rehearsed(self.persona.script, self._source)
+
+    def _rehearsed(self, script: Script, source: rtc.AudioSource) -> Performance:
+        talk_ = Talk(
+            attempt_id=self.order.attempt_id,
+            persona=self.persona.name,
+            script=script.name,
+            language=self.persona.language,
+        )
+        return Performance(script, self.persona.language, source, self._room, talk_)
 
     def _token(self) -> str:
         order = self.order
@@ -138,6 +153,8 @@ class Leg:
             ended_by = await self._talk() if refusal is None else self._why_not(refusal)
         finally:
             ended_at = datetime.now(UTC)
+            if self._performance is not None:
+                self._performance.over()
             try:
                 await self._leave(ended_by, refusal)
             finally:  # last, so that whoever reads this line finds the recording
@@ -196,7 +213,9 @@ class Leg:
     # -- talking ------------------------------------------------------------------------------------------------------
 
     async def _talk(self) -> EndedBy:
-        self._ear = Ear(self._on_first_sound)
+        self._ear = Ear(self._on_first_sound, self._performance.on_mark if self._performance is not None else None)
+        if self._performance is not None:
+            self._performance.answered(self._ear)
         self._saw(Seen.ANSWERED)
         # Not awaited: two calls in 80 had no subscription for the 5 s that this may take; who picked up listens at once.
         telling = asyncio.create_task(self._set_status("active"))
@@ -235,11 +254,17 @@ class Leg:
             endings.append(after(self.order.media_timeout_s, EndedBy.MEDIA_TIMEOUT))
         if self.persona.hangs_up_after_s is not None:
             endings.append(had_enough(self.persona.hangs_up_after_s))
+        if self._performance is not None:
+            endings.append(self._perform(self._performance))
         return endings
+
+    async def _perform(self, performance: Performance) -> EndedBy:
+        await performance.run()
+        return EndedBy.CALLEE_BYE
 
     async def _speak(self) -> None:
         """Say the persona's words, marked, in real time; silence afterwards is suppressed (no packets), as DTX does."""
-        if not self.persona.sends_audio or self._source is None:
+        if not self.persona.sends_audio or self._source is None or self._performance is not None:
             return
         await voice.speak(self.persona.says, self._source)
 
@@ -295,6 +320,9 @@ class Leg:
                 reception=self._ear.reception,
             )
             await asyncio.to_thread(ear.save, self._exchange.directory, heard)
+            if self._performance is not None:
+                said = self._performance.recording()
+                await asyncio.to_thread(talk.save, self._exchange.directory, self._performance.talk, said)
 
     def _saw(self, seen: Seen, **fields: Any) -> None:
         self._exchange.witness.saw(seen, self.order.dial_id, **fields)

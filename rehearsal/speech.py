@@ -23,9 +23,8 @@ from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
-from rehearsal import faults, listening, marks, serving
+from rehearsal import faults, listening, marks, personas, serving
 from rehearsal.espeak import Samples, synthesize
-from rehearsal.personas import PERSONAS
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class Speech:
 
     def __init__(self, script: faults.Script) -> None:
         self._script = script
-        self._phrases = Phrases(persona.says for persona in PERSONAS)
+        self._phrases = Phrases(personas.lines())
         self._open: set[web.WebSocketResponse] = set()
 
     def app(self) -> web.Application:

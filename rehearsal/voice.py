@@ -1,4 +1,4 @@
-"""What a phone says: a marked utterance, sent in real time into a source without a queue."""
+"""What a phone sends: a marked utterance or a tone, in real time into a source without a queue."""
 
 from __future__ import annotations
 
@@ -17,10 +17,21 @@ _FRAME_MS, _FRAMES_A_WAKE = 10, 10  # such a source takes 10 ms frames only; ten
 _BREATH_MS, _BREATH_LEVEL = 300, 20.0
 
 
-def _spoken(text: str) -> Samples:
-    """A marked utterance after a faint breath, during which the far end's jitter buffer settles."""
+BEEP_HZ: Final = 1_000.0
+_BEEP_LEVEL, _RAMP_MS = 6_000.0, 5
+
+
+def spoken(text: str, language: str = "en-US") -> Samples:
+    """Return a marked utterance after a faint breath, during which the far end's jitter buffer settles."""
     breath = np.random.default_rng(0).normal(0, _BREATH_LEVEL, SAMPLE_RATE * _BREATH_MS // 1000).astype(np.int16)
-    return np.concatenate([breath, marks.enclose(synthesize(text, SAMPLE_RATE), text, SAMPLE_RATE)])
+    return np.concatenate([breath, marks.enclose(synthesize(text, SAMPLE_RATE, language), text, SAMPLE_RATE)])
+
+
+def beep(ms: int) -> Samples:
+    """Return a machine's tone."""
+    at = np.arange(SAMPLE_RATE * ms // 1000) / SAMPLE_RATE
+    fade = np.minimum(1.0, np.minimum(at, at[::-1]) * 1000 / _RAMP_MS)
+    return (_BEEP_LEVEL * fade * np.sin(2 * np.pi * BEEP_HZ * at)).astype(np.int16)
 
 
 def _frames(samples: Samples) -> list[rtc.AudioFrame]:
@@ -31,7 +42,12 @@ def _frames(samples: Samples) -> list[rtc.AudioFrame]:
 
 async def speak(text: str, source: rtc.AudioSource) -> None:
     """Say a text at its natural pace; returns when it is out. `source`: `SAMPLE_RATE`, mono, `queue_size_ms=0`."""
-    frames, due = _frames(_spoken(text)), time.monotonic()
+    await send(spoken(text), source)
+
+
+async def send(samples: Samples, source: rtc.AudioSource) -> None:
+    """Send a sound in real time; returns when it is out."""
+    frames, due = _frames(samples), time.monotonic()
     for start in range(0, len(frames), _FRAMES_A_WAKE):
         for frame in frames[start : start + _FRAMES_A_WAKE]:
             await source.capture_frame(frame)
