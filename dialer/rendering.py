@@ -9,7 +9,9 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.campaign import MESSAGE_LENGTH_MAX, placeholders
+import orjson
+
+from schemas.campaign import MESSAGE_LENGTH_MAX, placeholders, said_bytes_max
 from schemas.outcomes import Refusal
 
 
@@ -27,7 +29,10 @@ def parse_template(message: str) -> Template:
 
 
 def render(template: Template, variables: Mapping[str, str], length_max: int = MESSAGE_LENGTH_MAX) -> str | Refusal:
-    """Return what is to be said, or why nothing can be: a variable is missing, the text empty or too long."""
+    """Return what is to be said, or why nothing can be: a variable is missing, the text empty or too long.
+
+    Too long is also what takes more than four bytes a character in JSON, as control characters do: a brief is bounded.
+    """
     said: list[str] = []
     for text, name in template.parts:
         said.append(text)
@@ -37,7 +42,7 @@ def render(template: Template, variables: Mapping[str, str], length_max: int = M
                 return Refusal.MISSING_VARIABLE
             said.append(value)
     message = "".join(said)
-    if len(message) > length_max:
+    if len(message) > length_max or len(orjson.dumps(message)) > said_bytes_max(length_max):
         return Refusal.MESSAGE_TOO_LONG
     if not message.strip():
         return Refusal.MESSAGE_EMPTY

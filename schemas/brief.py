@@ -11,6 +11,10 @@ from typing import Final, Literal
 from schemas.conversation import PLAIN, Conversation, Words
 
 BRIEF_BYTES_MAX: Final = 32 * 1024
+BRIEF_PLAIN_BYTES_MAX: Final = 24_000
+"""Before it is sealed: with nonce and tag in base64, 32,040 characters; the rest is for the key's name."""
+BRIEF_FRAME_BYTES_MAX: Final = 800
+"""What a brief takes beyond what is said and the campaign's own part: ids, numbers, names of fields."""
 BRIEF_AAD: Final = b"brief.v1"
 
 

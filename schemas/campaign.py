@@ -17,6 +17,7 @@ from typing import Annotated, ClassVar, Final, Literal
 import orjson
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
+from schemas.brief import BRIEF_FRAME_BYTES_MAX, BRIEF_PLAIN_BYTES_MAX
 from schemas.conversation import (
     INTRODUCTION_LENGTH_MAX,
     PLAIN,
@@ -105,8 +106,8 @@ _PLACEHOLDER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 def load_campaign(definition: object) -> Campaign:
     """Check a definition as read from JSON or YAML.
 
-    Raises: Invalid that names the key and the rule: `unknown_field`, `missing`, `only_two_way`, `template`, or pydantic's
-    word for a wrong type.
+    Raises: Invalid that names the key and the rule: `unknown_field`, `missing`, `only_two_way`, `template`,
+    `brief_too_long`, or pydantic's word for a wrong type.
     """
     if not isinstance(definition, dict):
         raise Invalid("campaign", "not_a_mapping")
@@ -117,6 +118,7 @@ def load_campaign(definition: object) -> Campaign:
     if (campaign.unknown.redial is None) == (campaign.unknown.after_s is None):
         raise Invalid("unknown", "either_redial_or_after_s")
     _fits_together(campaign)
+    _fits_a_brief(campaign)
     for name, template in templates(campaign).items():
         placeholders(template, name)
     return campaign
@@ -134,6 +136,23 @@ def _fits_together(campaign: Campaign) -> None:
         raise Invalid("answering_machine.message", "missing")
     if machine.policy != "leave_message" and machine.message is not None:
         raise Invalid("answering_machine.message", "only_leave_message")
+
+
+def _fits_a_brief(campaign: Campaign) -> None:
+    """Hold that whatever is rendered of this fits an agent's brief. Raises: Invalid that names the longest key."""
+    own = conversation_of(campaign) or PLAIN
+    sizes = {name: len(orjson.dumps(getattr(own, name))) for name in ("agent_api", "transfer_to", "phrases")}
+    sizes["answering_machine.message"] = (
+        said_bytes_max(VOICEMAIL_LENGTH_MAX) if campaign.answering_machine.message else 0
+    )
+    sizes["introduction"] = said_bytes_max(INTRODUCTION_LENGTH_MAX) if campaign.introduction else 0
+    if BRIEF_FRAME_BYTES_MAX + said_bytes_max(MESSAGE_LENGTH_MAX) + sum(sizes.values()) > BRIEF_PLAIN_BYTES_MAX:
+        raise Invalid(max(sizes, key=lambda name: sizes[name]), "brief_too_long")
+
+
+def said_bytes_max(length_max: int) -> int:
+    """Return how many bytes of JSON a rendered text of so many characters may take; rendering refuses a longer one."""
+    return 4 * length_max + 2
 
 
 def templates(campaign: Campaign) -> dict[str, str]:

@@ -15,13 +15,13 @@ STRICT: Final = ConfigDict(extra="forbid")
 VOICEMAIL_LENGTH_MAX: Final = 600
 INTRODUCTION_LENGTH_MAX: Final = 200
 PHRASE_LENGTH_MAX: Final = 120
-"""Characters; with a message of 4,000 they fill a brief (32 KiB sealed, `schemas/brief.py`)."""
+"""Characters; whether all of a definition fits an agent's brief is asked when it is loaded (`schemas/campaign.py`)."""
 
 MachinePolicy = Literal["off", "hangup", "leave_message"]
 Recording = Literal["off", "best_effort", "required", "consent"]
 Phrase = Annotated[str, StringConstraints(min_length=1, max_length=PHRASE_LENGTH_MAX)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-Destination = Annotated[str, StringConstraints(pattern=r"^(tel:\+[0-9]{6,15}|sips?:[^\s@]{1,64}@[^\s@]{1,128})$")]
+Destination = Annotated[str, StringConstraints(pattern=r"^(tel:\+[0-9]{6,15}|sips?:[!-?A-~]{1,64}@[!-?A-~]{1,128})$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class AgentApi:
     """The external agent: OpenAI-compatible chat completions at `{url}/chat/completions`, streamed."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,300}$")]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[!$->A-~]{1,300}$")]
     model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,100}$")]
     timeout_s: Annotated[float, Field(ge=0.5, le=30)] = 3.0
     """Of one try: to the first token, and between two tokens."""

@@ -106,7 +106,6 @@ def _opted_out(folding: _Folding, given: AnyInput) -> None:
         talks = call_id == given.call_id and call.phase is Phase.ANSWERED and not is_late(call, given.attempt)
         if not talks:
             folding.record(call_id, apply(folding.callee, call, stop, folding.now))
-            folding.ripen(call_id)
 
 
 def _lift(folding: _Folding, given: Lift) -> None:

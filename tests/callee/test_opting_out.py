@@ -110,8 +110,23 @@ def test_an_opt_out_of_another_call_hangs_up_on_this_one() -> None:
     assert [r.call_id for r in spec.decided] == [h.CALL, None, h.call(2)]
     spec.when(h.failed(23, 487, 1, 2), h.last_word(23.5, 1, 2), h.fenced(24, 1, 2)).over()
     assert ended(spec) == (Outcome.SUPPRESSED, Attribution.US)
+    talking = given(*ringing, h.status(22, "active", 1, 2)).when(h.opted_out(23)).in_phase(Phase.FENCING)
+    talking.then(f.OptOutHeard, ON_RECORD, FenceStarted(attempt=1, reason=FenceReason.SUPPRESSED))
     spec = given(*second).when(h.opted_out(22)).then(f.OptOutHeard, ON_RECORD, FenceStarted)
     spec.when(h.turn(23, 1, 2)).then_nothing()
+
+
+def test_an_opt_out_before_any_dial_is_obeyed_and_not_left_to_anybody() -> None:
+    """There is no talk that it could be part of."""
+    for history in (h.opening(), h.gathering(), h.is_ready()):
+        spec = given(*history).when(h.opted_out(9))
+        spec.then(f.OptOutHeard, ON_RECORD, FenceStarted(attempt=1, reason=FenceReason.SUPPRESSED))
+
+
+def test_an_older_opt_out_does_not_cut_off_the_talk_in_which_it_was_said_again() -> None:
+    """The second attempt's agent acknowledges while the first one's spool is shipped."""
+    again = (*h.HISTORIES["ringing again after an unknown"][1], h.status(720, "active", 2), h.opted_out(725, 2))
+    given(*again).when(h.opted_out(726, 1)).then(f.OptOutHeard).in_phase(Phase.ANSWERED)
 
 
 def test_an_opt_out_that_is_heard_again_adds_nothing() -> None:
