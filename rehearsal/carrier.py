@@ -22,10 +22,11 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
+from google.protobuf.empty_pb2 import Empty
 from livekit import api
 from livekit.protocol import sip
 
-from rehearsal import faults, phone, serving, twirp
+from rehearsal import faults, phone, serving, transfers, twirp
 from rehearsal.personas import Persona, masked, persona_of, refusal_of
 from rehearsal.phone import Exchange, JoinRefusedError, Leg, Order
 from rehearsal.signalled_leg import SignalledLeg
@@ -41,6 +42,8 @@ WAIT_MAX_S: Final = 80.0  # psrpc's limit for wait_until_answered (livekit-serve
 RINGING_DEFAULT_S: Final = 180.0
 DURATION_DEFAULT_S: Final = 86_400.0
 SHUTDOWN_S: Final = 15.0
+_CALLING: Final = frozenset({"CreateSIPParticipant", "TransferSIPParticipant"})
+"""Methods of those who call; the others are an administrator's."""
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "host", "content-length"})
 
 
@@ -60,6 +63,7 @@ class Carrier:
         self._script = script
         self._methods: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {
             "CreateSIPParticipant": self._create_participant,
+            "TransferSIPParticipant": self._transfer_participant,
             "CreateSIPOutboundTrunk": self._create_trunk,
             "UpdateSIPOutboundTrunk": self._update_trunk,
             "ListSIPOutboundTrunk": self._list_trunks,
@@ -106,7 +110,7 @@ class Carrier:
         if name not in self._methods:
             raise TwirpError("unimplemented", "this carrier has no such method")
         granted = twirp.grants(request, self._verifier)
-        if not (granted.call if name == "CreateSIPParticipant" else granted.admin):
+        if not (granted.call if name in _CALLING else granted.admin):
             raise TwirpError("unauthenticated", "permissions denied")
         return self._methods[name]
 
@@ -138,6 +142,13 @@ class Carrier:
             if outcome is not None:
                 return _failed(outcome)
         return twirp.answer(request, info)
+
+    async def _transfer_participant(self, request: web.Request) -> web.Response:
+        asked = await twirp.read(request, sip.TransferSIPParticipantRequest)
+        if not twirp.is_room_admin(request, self._verifier, asked.room_name):
+            raise TwirpError("unauthenticated", "permissions denied")
+        refused = await transfers.transfer(asked, [leg for leg, _ in self._legs.values()])
+        return transfers.refusal(refused) if refused is not None else twirp.answer(request, Empty())
 
     def _leg(self, order: Order, persona: Persona, refusal: SipOutcome | None) -> Leg:
         if not self._signalling:

@@ -36,6 +36,8 @@ LEAVE_TIMEOUT_S: Final = 5.0
 PATIENCE_S: Final = 2.0
 """Who hangs up early listens so long for the first mark of what it hears; sound without one is hung up on, too."""
 
+_OWN_ENDS: Final = frozenset({EndedBy.CALLEE_BYE, EndedBy.MAX_DURATION, EndedBy.TRANSFERRED})
+"""Ends that livekit-sip brings about itself: it sets `hangup` and leaves as a client would."""
 _ROOM_ENDS: Final[dict[int, tuple[EndedBy, EndedBy]]] = {
     rtc.DisconnectReason.DUPLICATE_IDENTITY: (EndedBy.DUPLICATE_IDENTITY, EndedBy.DUPLICATE_IDENTITY),
     rtc.DisconnectReason.ROOM_DELETED: (EndedBy.CANCELLED, EndedBy.CALLER_BYE),
@@ -302,7 +304,7 @@ class Leg:
                     await self._room.local_participant.set_attributes({"sip.callStatus": status})
 
     async def _leave(self, ended_by: EndedBy, refusal: SipOutcome | None) -> None:
-        if ended_by in (EndedBy.CALLEE_BYE, EndedBy.MAX_DURATION):  # refusals and drops set no status (participant.go)
+        if ended_by in _OWN_ENDS:  # refusals and drops set no status (participant.go)
             await self._set_status("hangup")
         self.status = "hangup"
         with contextlib.suppress(TimeoutError):
@@ -332,6 +334,6 @@ def leave_reason(ended_by: EndedBy, refusal: SipOutcome | None) -> rtc.Disconnec
     """The disconnect reason that livekit-sip gives when it leaves (pkg/sip/participant.go)."""
     if refusal is not None:
         return rtc.DisconnectReason.Value(refusal.disconnect_reason)
-    if ended_by in (EndedBy.CALLEE_BYE, EndedBy.MAX_DURATION):
+    if ended_by in _OWN_ENDS:
         return rtc.DisconnectReason.CLIENT_INITIATED
     return rtc.DisconnectReason.UNKNOWN_REASON

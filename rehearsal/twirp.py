@@ -72,3 +72,9 @@ def may_record(request: web.Request, verifier: api.TokenVerifier) -> bool:
     """Tell whether the request's token has the grant of recording. Raises: TwirpError `unauthenticated` as `claims`."""
     video = claims(request, verifier).video
     return bool(video and video.room_record)
+
+
+def is_room_admin(request: web.Request, verifier: api.TokenVerifier, room: str) -> bool:
+    """Tell whether the request's token may administrate a room. Raises: TwirpError `unauthenticated` as `claims`."""
+    video = claims(request, verifier).video
+    return bool(video and video.room_admin and video.room == room)

@@ -42,6 +42,7 @@ class EndedBy(enum.StrEnum):
     CALLEE_BYE = "callee_bye"
     CALLER_BYE = "caller_bye"  # room deleted or participant removed after the answer
     DUPLICATE_IDENTITY = "duplicate_identity"  # a second dial with the same identity pushed it out
+    TRANSFERRED = "transferred"  # handed over to somebody else (SIP REFER)
     MEDIA_TIMEOUT = "media_timeout"
     MAX_DURATION = "max_duration"
     ROOM_LOST = "room_lost"  # the connection to LiveKit broke

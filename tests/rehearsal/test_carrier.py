@@ -218,3 +218,40 @@ async def test_an_answer_lost_on_the_way_leaves_a_ringing_phone(livekit_url: str
         with pytest.raises(aiohttp.ClientError):
             await network.dial("+12125550101", room)
         assert len(network.dials()) == 1
+
+
+def _hand_over(room: str, to: str) -> sip.TransferSIPParticipantRequest:
+    return sip.TransferSIPParticipantRequest(room_name=room, participant_identity=f"callee-{room}", transfer_to=to)
+
+
+@pytest.mark.parametrize("to", ["tel:+12125550100", "sip:desk@example.invalid"])
+async def test_a_callee_is_handed_over(network: Network, to: str) -> None:
+    """The request is answered once the other end took it; then the leg ends as livekit-sip ends it."""
+    room = await network.room(f"over-{len(to)}")
+    agent = await network.agent(room)
+    await network.dial("+12125550101", room)
+    await network.client.sip.transfer_sip_participant(_hand_over(room, to))
+    assert await until(lambda: agent.left, "the callee left") == [rtc.DisconnectReason.CLIENT_INITIATED]
+    assert (await network.ended(room)).ended_by is EndedBy.TRANSFERRED
+
+
+async def test_a_transfer_is_refused_by_its_destination(network: Network) -> None:
+    """A busy desk: the SIP status is named, and the callee stays."""
+    room = await network.room("over-busy")
+    agent = await network.agent(room)
+    await network.dial("+12125550101", room)
+    with pytest.raises(api.SipCallError) as caught:
+        await network.client.sip.transfer_sip_participant(_hand_over(room, "tel:+12125550120"))
+    assert (caught.value.sip_status_code, caught.value.code) == (486, "resource_exhausted")
+    assert not agent.left
+
+
+@pytest.mark.parametrize(
+    ("to", "code"), [("+12125550100", "invalid_argument"), ("", "invalid_argument"), ("tel:+12125550100", "not_found")]
+)
+async def test_a_transfer_of_nobody_is_refused(network: Network, to: str, code: str) -> None:
+    """No URI, no destination, no such participant."""
+    room = await network.room(f"nobody-{code}-{len(to)}")
+    with pytest.raises(api.TwirpError) as caught:
+        await network.client.sip.transfer_sip_participant(_hand_over(room, to))
+    assert caught.value.code == code
