@@ -30,7 +30,7 @@ class AgentApi:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     url: Annotated[str, StringConstraints(pattern=r"^https?://[!$->A-~]{1,300}$")]
-    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,100}$")]
+    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/+-]{1,100}$")]
     timeout_s: Annotated[float, Field(ge=0.5, le=30)] = 3.0
     """Of one try: to the first token, and between two tokens."""
     tries: Annotated[int, Field(ge=1, le=3)] = 2
