@@ -14,6 +14,7 @@ from dialer.callee.inputs import Prepared, Verdict
 from dialer.campaigns import Definition
 from dialer.rendering import render
 from runtime.seal import DataKey, Draw, aad, open_value
+from schemas.codec import adapter
 from schemas.conversation import Words
 from schemas.events import CallPrepared, CallRequested
 from schemas.outcomes import Refusal
@@ -58,7 +59,7 @@ def open_words(key: DataKey | None, callee_key: str, sealed: Sealed | None) -> W
     if sealed is None:
         return Words()
     plain = open_value(key, sealed, aad(callee_key, CallPrepared.TYPE, WORDS))
-    return None if plain is None else Words(**orjson.loads(plain))
+    return None if plain is None else adapter(Words).validate_json(plain)
 
 
 def prepare(

@@ -12,10 +12,10 @@ import hashlib
 import re
 import string
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
 import orjson
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from schemas.brief import BRIEF_FRAME_BYTES_MAX, BRIEF_PLAIN_BYTES_MAX
 from schemas.conversation import (
@@ -34,7 +34,6 @@ from schemas.conversation import (
 from schemas.values import CampaignId, Invalid
 
 MESSAGE_LENGTH_MAX: Final = 4000
-_STRICT: Final = ConfigDict(extra="forbid")
 Seconds = Annotated[int, Field(ge=1, le=30 * 86_400)]
 Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
@@ -43,7 +42,6 @@ Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 class RetryAfter:
     """Seconds until the next attempt, by the outcome of the last."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     busy: Seconds = 300
     no_answer: Seconds = 1800
     trunk_failed: Seconds = 60
@@ -54,7 +52,6 @@ class RetryAfter:
 class UnknownRule:
     """What to do when nobody can say whether the phone rang: never ring again, or after so many seconds."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     redial: Literal["never"] | None = None
     after_s: Seconds | None = None
 
@@ -63,7 +60,6 @@ class UnknownRule:
 class AnsweringMachine:
     """What to do with a machine: nothing (it hears what a person would), hang up, or leave this message."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     policy: MachinePolicy = "off"
     message: Annotated[str, StringConstraints(min_length=1, max_length=VOICEMAIL_LENGTH_MAX)] | None = None
 
@@ -72,7 +68,6 @@ class AnsweringMachine:
 class Campaign:
     """One definition, as it is hashed, kept in `dialer.campaigns` and cited by `CallPrepared`."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     id: CampaignId
     type: Literal["one_way", "two_way"]
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en-US"
@@ -112,7 +107,7 @@ def load_campaign(definition: object) -> Campaign:
     if not isinstance(definition, dict):
         raise Invalid("campaign", "not_a_mapping")
     try:
-        campaign = _ADAPTER.validate_python(definition)
+        campaign = _ADAPTER.validate_python(definition, extra="forbid")
     except ValidationError as error:
         raise invalid(error) from None
     if (campaign.unknown.redial is None) == (campaign.unknown.after_s is None):

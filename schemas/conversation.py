@@ -1,17 +1,17 @@
 """What an agent must know of a campaign beyond the message: who it talks with, how, and what it does with machines.
 
-Part of the definition, of the log (`CallPrepared.rules`) and of the agent's brief; nothing in it is about a callee.
+Part of the definition, of the log (`CallPrepared.rules`) and of the agent's brief; nothing in it is about a callee. What
+a later version adds is passed over by who reads log or brief; a definition is read strictly (`schemas/campaign.py`).
 Source: issue S3; design §4 (campaign), §6.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-STRICT: Final = ConfigDict(extra="forbid")
 VOICEMAIL_LENGTH_MAX: Final = 600
 INTRODUCTION_LENGTH_MAX: Final = 200
 PHRASE_LENGTH_MAX: Final = 120
@@ -28,7 +28,6 @@ Destination = Annotated[str, StringConstraints(pattern=r"^(tel:\+[0-9]{6,15}|sip
 class AgentApi:
     """The external agent: OpenAI-compatible chat completions at `{url}/chat/completions`, streamed."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     url: Annotated[str, StringConstraints(pattern=r"^https?://[!$->A-~]{1,300}$")]
     model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/+-]{1,100}$")]
     timeout_s: Annotated[float, Field(ge=0.5, le=30)] = 3.0
@@ -43,7 +42,6 @@ class AgentApi:
 class Silence:
     """What is done when the callee says nothing: so many prompts, each after so long, then a polite end."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     prompt_after_s: Annotated[float, Field(ge=2, le=60)] = 8.0
     prompts_max: Annotated[int, Field(ge=0, le=5)] = 1
 
@@ -52,7 +50,6 @@ class Silence:
 class Phrases:
     """Sentences that the agent says by itself; None: the language's own (`agent/phrases`)."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     silence: Phrase | None = None
     goodbye: Phrase | None = None
     fallback: Phrase | None = None
@@ -64,7 +61,6 @@ class Phrases:
 class Conversation:
     """All of it; the defaults are those of a plain one-way call."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     machine: MachinePolicy = "off"
     recording: Recording = "off"
     agent_api: AgentApi | None = None

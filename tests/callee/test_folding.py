@@ -13,7 +13,7 @@ from dialer.callee.state import Attempt, Call, Callee, Closed, Phase
 from schemas import events as e
 from schemas import facts as f
 from schemas.outcomes import Attribution, Deferral, Outcome, Refusal, Withdrawal
-from schemas.values import request_hash
+from schemas.values import Sealed, request_hash
 from tests import histories as h
 from tests.spec import Spec, given
 
@@ -88,6 +88,18 @@ def test_a_preparation_leaves_the_definition_the_call_is_made_by() -> None:
     """Its hash goes into the agent's brief; the variables are needed no more."""
     call = given(h.place(0, verdict=None), h.defined(1)).call()
     assert (call.campaign_hash, call.rules, call.message, call.variables) == ("h" * 32, h.RULES, h.BOX, None)
+    assert call.words is None
+
+
+def test_a_preparation_keeps_what_is_said_beyond_the_message() -> None:
+    """Sealed apart, and as it was sealed: for the agent's brief, of every attempt."""
+    words = Sealed(key="1", box="d29yZHM")
+    verdict = replace(h.PREPARED, words=words)
+    for history in ((h.place(0, verdict=verdict),), (h.place(0, verdict=None), h.defined(1, verdict=verdict))):
+        spec = given(*history)
+        assert [r.body.words for r in spec.log if isinstance(r.body, e.CallPrepared)] == [words]
+        spec.when(h.slot(2), h.room(3, ok=False), h.fenced(4), h.slot(10))
+        assert (spec.call().words, spec.call().openings) == (words, 2)
 
 
 def test_a_deferral_moves_the_due_time_later_and_never_earlier() -> None:

@@ -130,3 +130,12 @@ def test_a_field_of_a_later_version_is_passed_over() -> None:
     """Fields may be added: an old reader goes on."""
     found = decode_payload(LOGGED, "dialer.event.attempt_opened.v1", {"attempt": 2, "added_later": True})
     assert found == g.PAYLOADS["dialer.event.attempt_opened.v1"]
+    document = orjson.loads(golden("dialer.event.call_prepared.v1+2"))["data"]
+    document["rules"]["conversation"] |= {"mood": "friendly"}
+    document["rules"]["conversation"]["agent_api"] |= {"temperature": 0}
+    assert (
+        decode_payload(LOGGED, "dialer.event.call_prepared.v1", document) == g.SECOND["dialer.event.call_prepared.v1+2"]
+    )
+    snapshot = orjson.loads(golden("snapshot.v1+2"))
+    snapshot["calls"][g.CALL]["rules"]["conversation"] |= {"mood": "friendly"}
+    assert decode_snapshot(orjson.dumps(snapshot)) == g.SNAPSHOT_2
