@@ -22,7 +22,7 @@ from agent.leg import Leg
 from agent.one_way import Reason
 from agent.recording import Recorder
 from agent.reporter import Reporter
-from agent.speech import SpeechFailed, synthesize
+from agent.speech import SpeechFailed
 from agent.spool import Spool
 from agent.turn import Turn
 from agent.twilio import TurnFailed
@@ -94,10 +94,11 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
     if brief.type not in CALL_TYPES_BUILT:
         log.alarm("a call type is not built", call_id=brief.call_id, attempt=brief.attempt)
         return "failed"
-    speaking = asyncio.create_task(synthesize(brief.message, brief.language, settings), name="synthesize")
+    speaking = asyncio.create_task(one_way.prepare(brief, settings), name="synthesize")
     try:
         voice = await _join(ctx, leg, brief, settings)
-        message = await speaking
+        attending = one_way.attend(ctx.room, brief, settings)
+        script = await speaking
         if not await conversation.recorder.prepare():
             return "failed"
     except (rtc.ConnectError, PublishTrackError, TimeoutError) as error:
@@ -116,7 +117,7 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
     reporter.ready()
     renewing = asyncio.create_task(_renew(reporter), name="renew")
     try:
-        return await one_way.run(brief, leg, voice, message, reporter, conversation.recorder)
+        return await one_way.run(brief, leg, voice, script, reporter, conversation.recorder, attending)
     finally:
         renewing.cancel()
 

@@ -1,19 +1,27 @@
-"""A one-way call with `answering_machine: off`: wait for the answer, speak the message, be sure that it was heard.
+"""A one-way call: wait for the answer, speak the message, be sure that it was heard.
 
-Delivered means: every frame played out, and the callee there to the end of it. Source: design §6.
+Delivered means: every frame played out, and the callee there to the end of it. With `answering_machine: off` nothing is
+listened to; with a policy the agent listens while it speaks, and only a machine stops the message. Source: design §6.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from livekit import rtc
+
+from agent.attending import Attending
+from agent.ear import Ear
 from agent.leg import Ending, Leg
+from agent.reception import LAST_WORD_S, TAIL_S, Policy, Reception
 from agent.recording import Recorder
 from agent.reporter import Reporter
-from agent.speech import Spoken
-from agent.voice import Voice
+from agent.speech import Spoken, synthesize
+from agent.voice import Played, Voice
+from runtime.settings import Settings
 from schemas.brief import Brief
 from schemas.facts import CalleeHungUp, ConversationStarted, NotificationDelivered
 
@@ -23,16 +31,58 @@ after 240 s, LiveKit after 300 s; this is for a room that neither of them ends."
 GRACE_S: Final = 60.0
 """How much longer than the ring itself the agent waits for the answer."""
 LISTENER_TIMEOUT_S: Final = 5.0
-LAST_WORD_S: Final = 0.3
-"""What is played out is heard this much later at most: network, jitter buffers, the phone."""
-TAIL_S: Final = 1.0
-"""Silence before the hang-up, the last word's way to the phone included."""
 SETTLE_S: Final = 2.0
 
-Reason = Literal["delivered", "callee_left", "no_callee", "failed", "cancelled", "too_long"]
+Reason = Literal[
+    "delivered", "voicemail_left", "machine_hung_up", "callee_left", "no_callee", "failed", "cancelled", "too_long"
+]
 
 
-async def run(brief: Brief, leg: Leg, voice: Voice, message: Spoken, reporter: Reporter, recorder: Recorder) -> Reason:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """All that a one-way call may say, as sound, before anybody is rung."""
+
+    message: Spoken
+    policy: Policy
+
+
+async def prepare(brief: Brief, settings: Settings) -> Script:
+    """Synthesise what the call may say. Raises: SpeechFailed."""
+    words, machine = brief.words, brief.conversation.machine
+    texts = {"message": brief.message}
+    if listens(brief):
+        texts |= {"voicemail": words.voicemail or "", "introduction": words.introduction or ""}
+    named = {name: text for name, text in texts.items() if text}
+    sounds = await asyncio.gather(*(synthesize(text, brief.language, settings) for text in named.values()))
+    spoken = dict(zip(named, sounds, strict=True))
+    message = spoken["message"]
+    policy = Policy(
+        machine=machine, voicemail=spoken.get("voicemail"), introduction=spoken.get("introduction", message)
+    )
+    return Script(message=message, policy=policy)
+
+
+def listens(brief: Brief) -> bool:
+    """Tell whether the call needs an ear."""
+    return brief.conversation.machine != "off"
+
+
+def attend(room: rtc.Room, brief: Brief, settings: Settings) -> Attending | None:
+    """Subscribe to the callee's sound where the campaign asks for it; None where it does not, and nothing is heard."""
+    if not listens(brief):
+        return None
+    return Attending(Ear.attach(room, brief.callee_identity), settings, brief.language)
+
+
+async def run(
+    brief: Brief,
+    leg: Leg,
+    voice: Voice,
+    script: Script,
+    reporter: Reporter,
+    recorder: Recorder,
+    attending: Attending | None,
+) -> Reason:
     """Take the call from readiness to its end; whoever is still on the line then is hung up on by the caller of this."""
     if not await leg.comes(leg.seen, CALLEE_TIMEOUT_S):
         return _reason(leg, "no_callee")
@@ -42,27 +92,79 @@ async def run(brief: Brief, leg: Leg, voice: Voice, message: Spoken, reporter: R
         async with asyncio.timeout(brief.max_call_duration_s):
             if not await recorder.answered(voice):
                 return _reason(leg, "failed")
-            return await _deliver(leg, voice, message, reporter)
+            if attending is None:
+                return await _deliver(leg, voice, script.message, reporter)
+            attending.start()
+            reception = Reception(attending, script.policy, voice, leg, reporter)
+            return await _deliver_to_person(leg, voice, script.message, reporter, reception)
     except TimeoutError:
         return "too_long"
+    finally:
+        if attending is not None:
+            await attending.close()
 
 
 async def _deliver(leg: Leg, voice: Voice, message: Spoken, reporter: Reporter) -> Reason:
-    over: asyncio.Future[Any] = leg.over
-    if not await voice.has_listener(over, LISTENER_TIMEOUT_S):
+    """Speak the message to whoever answered, and listen to nobody."""
+    if not await voice.has_listener(leg.over, LISTENER_TIMEOUT_S):
         return _early(leg, 0, reporter)
+    played = await voice.play(message, leg.over, lambda: _started(leg, reporter))
+    return await _delivered(leg, played, reporter)
 
-    def started() -> None:
-        took_ms = round((time.monotonic() - leg.answered_at) * 1000)
-        reporter.say(ConversationStarted, answer_to_audio_ms=took_ms)
 
-    played = await voice.play(message, over, started)
+async def _deliver_to_person(
+    leg: Leg, voice: Voice, message: Spoken, reporter: Reporter, reception: Reception
+) -> Reason:
+    """Speak the message while listening: a machine stops it, and nothing else does."""
+    if not await voice.has_listener(leg.over, LISTENER_TIMEOUT_S):
+        return _early(leg, 0, reporter)
+    first = iter([lambda: _started(leg, reporter)])
+    while True:
+        watching = asyncio.create_task(reception.machine(), name="watch for a machine")
+        try:
+            played = await voice.play(message, _first(leg.over, watching), next(first, lambda: None))
+            if played.whole and not reception.judged.is_set():
+                # It was short, and who hears it is not known yet: a machine's greeting may be longer than it.
+                await _first(leg.over, watching, asyncio.ensure_future(reception.judged.wait()))
+            if leg.over.done() or not watching.done():
+                return await _delivered(leg, played, reporter)
+            machine = watching.result()
+        finally:
+            watching.cancel()
+        met = await reception.meet(machine)
+        if met == "left":
+            return _early(leg, reception.spoken_ms, reporter)
+        if met != "person":
+            await reporter.settled(SETTLE_S)
+            return met
+
+
+def _started(leg: Leg, reporter: Reporter) -> None:
+    took_ms = round((time.monotonic() - leg.answered_at) * 1000)
+    reporter.say(ConversationStarted, answer_to_audio_ms=took_ms)
+
+
+async def _delivered(leg: Leg, played: Played, reporter: Reporter) -> Reason:
+    """Say that the message was delivered, if it was."""
     if not played.whole or not await leg.lasts(LAST_WORD_S):
         return _early(leg, played.spoken_ms, reporter)
     reporter.say(NotificationDelivered, spoken_ms=played.spoken_ms)
     await leg.lasts(TAIL_S - LAST_WORD_S)
     await reporter.settled(SETTLE_S)
     return "delivered"
+
+
+def _first(*endings: asyncio.Future[Any]) -> asyncio.Future[None]:
+    """Return a future that is done as soon as one of them is."""
+    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(_: asyncio.Future[Any]) -> None:
+        if not first.done():
+            first.set_result(None)
+
+    for ending in endings:
+        ending.add_done_callback(done)
+    return first
 
 
 def _early(leg: Leg, spoken_ms: int, reporter: Reporter) -> Reason:

@@ -26,12 +26,14 @@ CONNECTING_MAX_S: Final = 40.0
 """From a screener's "stay on the line": how long its owner may take to come."""
 PERSON_PAUSE_S: Final = 0.0
 """Silence after a sentence that only a person says."""
-GREETING_PAUSE_S: Final = 0.6
-"""After a bare greeting, or one that no rule knows: a machine's next sentence has mostly begun by then."""
+GREETING_PAUSE_S: Final = 0.7
+"""After a bare greeting: a machine's next sentence has mostly begun by then."""
 MACHINE_PAUSE_S: Final = 0.7
 """After a machine's sentence: a person's question may follow ("our office is closed, how may I help you")."""
 DOUBT_PAUSE_S: Final = 1.1
-"""After weak evidence: a machine goes on, a person waits."""
+"""After weak evidence, or words that no rule knows: a machine goes on, a person waits."""
+SOUND_HOLDS_S: Final = 2.0
+"""How long sound alone, without words, may keep a verdict waiting: a recogniser is late to say that speech goes on."""
 WORDS_WAIT_S: Final = 1.0
 """From the end of an utterance to its words, at most."""
 SURELY: Final = 3 * DECIDES
@@ -44,6 +46,8 @@ RECOGNISER_LATE_S: Final = 1.0
 """How much longer the recogniser must have heard nothing, where the line is too noisy to find silence in the sound."""
 GREETING_MAX_S: Final = 30.0
 """From the verdict: then the greeting counts as over, whatever is heard."""
+DOUBTED_MAX_S: Final = 20.0
+"""From the answer, or the last being asked again: a person who spoke so long stays one."""
 FINALS_MAX: Final = 64
 EVIDENCE_BYTES: Final = 8
 UNHEARD: Final = "no_words"
@@ -88,12 +92,13 @@ class Answerer:
         self._listener = Listener()
         self._beep: Beep | None = None
         self._beep_wanted_from = answered_at
+        self._loud_at: float | None = None
         self.verdict: Verdict | None = None
         self.greeting_over: GreetingOver | None = None
         self._begin(answered_at)
 
     def _begin(self, at: float) -> None:
-        self._from = self._now = at
+        self._from = self._now = self._began_at = at
         self._finals: list[str] = []
         self._speaking = False
         self._first_started_at: float | None = None
@@ -102,12 +107,13 @@ class Answerer:
         self._words_at: float | None = None
         self._words_end_at: float | None = None
         self._verdict_at: float | None = None
+        self._finding: Finding | None = None
         self._machines_only = False
         self._connecting = False
 
     def speech_started(self, at: float) -> None:
         """Somebody speaks."""
-        self._speaking = True
+        self._speaking, self._finding = True, None
         self._last_started_at = at
         if self._first_started_at is None:
             self._first_started_at = at
@@ -115,7 +121,7 @@ class Answerer:
 
     def speech_ended(self, at: float) -> None:
         """They stopped, as the recogniser knows only after some silence: the words themselves say better when."""
-        self._speaking = False
+        self._speaking, self._finding = False, None
         if self._words_end_at is None or self._words_end_at <= (self._last_started_at or 0.0):
             self._last_ended_at = at
         self.tick(at)
@@ -128,17 +134,27 @@ class Answerer:
         words = normalised(text)
         if words and len(self._finals) < FINALS_MAX:
             self._finals.append(words)
-            self._words_at = at
+            self._words_at, self._finding = at, None
             if self._first_started_at is None:
                 self._first_started_at = at
             if ended_at is not None:
                 self._words_end_at = self._last_ended_at = ended_at
         self.tick(at)
 
+    def hearing(self, at: float) -> None:
+        """Words are being said, which ones is not settled: as good as the beginning of speech."""
+        if not self._speaking:
+            self.speech_started(at)
+
+    def sounding(self, at: float) -> None:
+        """Something is to be heard on the line, whatever it is; `sound` finds this out by itself."""
+        self._loud_at = at
+
     def sound(self, samples_16k: Samples | memoryview | bytes, at: float) -> None:
         """Take the callee's sound; `at` is when its last sample was heard."""
         samples = np.frombuffer(samples_16k, dtype=np.int16)
         found = self._listener.feed(samples, at)
+        self._loud_at = self._listener.loud_at
         # A beep is one only after words: before them it is the network's (SIT, ring-back, comfort tones).
         if found is not None and self._first_started_at is not None and found.ended_at >= self._beep_wanted_from:
             self._beep = found
@@ -184,14 +200,17 @@ class Answerer:
         if not self._finals:
             self._judge_silence()
             return
-        finding = self._rules.judge(self._heard())
+        if self._finding is None:  # what changes it are words and speech, not the ticks between them
+            self._finding = self._rules.judge(self._heard())
+        finding = self._finding
         waiting = self._connecting and finding.category in {"human", "call-screening"}
         if waiting and self._rules.is_connecting(self.text):
+            self._finding = None
             self._finals.clear()  # "thank you, stay on the line": nobody is there yet
             self._from, self._first_started_at = self._now, None
             return
         is_machine = finding.category in MACHINES or finding.category == "call-screening"
-        if self._machines_only and not is_machine:
+        if self._machines_only and (not is_machine or self._now - self._began_at > DOUBTED_MAX_S):
             return
         if self._is_due(finding):
             self._decide(finding.category, finding.rule)
@@ -226,7 +245,10 @@ class Answerer:
         ends = [at for at in (self._last_ended_at, self._last_started_at) if at is not None]
         if self._last_ended_at is None and self._words_at is not None:
             ends.append(self._words_at)
-        return self._now - max(ends, default=self._from)
+        ended_at = max(ends, default=self._from)
+        if self._loud_at is not None and self._now - ended_at < SOUND_HOLDS_S:
+            ended_at = max(ended_at, self._loud_at)
+        return self._now - ended_at
 
     def _decide(self, category: AnswererCategory, rule: str) -> None:
         ended_at = None if self._speaking else self._last_ended_at
@@ -280,7 +302,7 @@ def _pause_of(finding: Finding, *, is_machine: bool) -> float:
     """How long nothing may be said before this finding is believed."""
     if is_machine:
         return MACHINE_PAUSE_S
-    if finding.category == "uncertain":
+    if finding.category == "uncertain" or not finding.weight:
         return DOUBT_PAUSE_S
     return PERSON_PAUSE_S if finding.weight >= DECIDES else GREETING_PAUSE_S
 
