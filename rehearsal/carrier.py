@@ -2,8 +2,8 @@
 
     python -m rehearsal.carrier --help
 
-It answers `/twirp/livekit.SIP/*` itself, as livekit-server with livekit-sip would (`reference/livekit.md` 4), refuses
-`livekit.Egress` (there is no recorder here yet), and passes every other HTTP request through. As in the original, a dial
+It answers `/twirp/livekit.SIP/*` itself, as livekit-server with livekit-sip would (`reference/livekit.md` 4), passes
+`livekit.Egress` on to `rehearsal.egress` (without one it is `unavailable`), and every other HTTP request to livekit-server. As in the original, a dial
 is *not* idempotent: a second request is a second INVITE; and a caller that goes away does not cancel it.
 `GET /rehearsal/calls` shows the live legs (numbers masked), `GET /rehearsal/health` answers 200.
 """
@@ -51,8 +51,15 @@ class Carrier:
     """The legs, the trunks and the HTTP routes; everything a test needs to run one in process."""
 
     def __init__(
-        self, exchange: Exchange, script: faults.Script, media_timeout_s: float = 30.0, *, signalling: bool = False
+        self,
+        exchange: Exchange,
+        script: faults.Script,
+        media_timeout_s: float = 30.0,
+        *,
+        signalling: bool = False,
+        egress_url: str = "",
     ) -> None:
+        self._egress_url = egress_url
         self._exchange, self._media_timeout_s, self._signalling = exchange, media_timeout_s, signalling
         self._verifier = api.TokenVerifier(exchange.api_key, exchange.api_secret)
         self._trunks = Trunks(exchange.directory / "trunks.json")
@@ -75,7 +82,7 @@ class Carrier:
         # A client that goes away must not cancel a dial: handlers run to their end (aiohttp's default).
         app = web.Application(middlewares=[faults.middleware(self._script, _place)], client_max_size=8 * 2**20)
         app.router.add_post("/twirp/livekit.SIP/{method}", self._sip)
-        app.router.add_post("/twirp/livekit.Egress/{method}", _no_egress)
+        app.router.add_post("/twirp/livekit.Egress/{method}", self._egress)
         app.router.add_get("/rehearsal/calls", self._calls)
         app.router.add_get("/rehearsal/health", self._health)
         app.router.add_route("*", "/{tail:.*}", self._pass_through)
@@ -233,17 +240,24 @@ class Carrier:
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "legs": len(self._legs), "dials": self._dialed.total()})
 
+    async def _egress(self, request: web.Request) -> web.StreamResponse:
+        if not self._egress_url:  # as a server without an egress behind it
+            return TwirpError("unavailable", "no response from servers").response()
+        return await self._passed_on(request, self._egress_url)
+
     async def _pass_through(self, request: web.Request) -> web.StreamResponse:
-        assert self._behind is not None  # set at start-up
         if request.headers.get("Upgrade"):
             return web.Response(status=501, text="rooms are joined at livekit-server itself, not through the carrier")
-        url = self._exchange.livekit_url.replace("ws", "http", 1).rstrip("/") + request.raw_path
+        return await self._passed_on(request, self._exchange.livekit_url.replace("ws", "http", 1).rstrip("/"))
+
+    async def _passed_on(self, request: web.Request, base: str) -> web.Response:
+        assert self._behind is not None  # set at start-up
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         body = await request.read()
         try:
             async with self._behind.request(
                 request.method,
-                url,
+                base + request.raw_path,
                 headers=headers,
                 data=body,
                 allow_redirects=False,
@@ -252,7 +266,7 @@ class Carrier:
                 kept = {name: value for name, value in reply.headers.items() if name.lower() not in _HOP_BY_HOP}
                 return web.Response(status=reply.status, body=await reply.read(), headers=kept)
         except aiohttp.ClientConnectionError:
-            return web.Response(status=502, text="livekit-server cannot be reached")
+            return web.Response(status=502, text="what is behind the carrier cannot be reached")
 
 
 def _place(request: web.Request) -> str | None:
@@ -262,10 +276,6 @@ def _place(request: web.Request) -> str | None:
 
 def _failed(outcome: SipOutcome) -> web.Response:
     return web.json_response(outcome.body, status=outcome.http_status)
-
-
-async def _no_egress(_: web.Request) -> web.Response:
-    return TwirpError("unavailable", "no response from servers").response()  # as a server without an egress worker
 
 
 def _shown(leg: Leg) -> dict[str, Any]:
@@ -292,6 +302,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; 0 = any free one, which is printed")
     parser.add_argument("--livekit-url", required=True, help="the real livekit-server, for example ws://127.0.0.1:7880")
+    parser.add_argument("--egress-url", default="", help="where `rehearsal.egress` listens; without one there is none")
     parser.add_argument("--dir", type=Path, required=True, help="where the witness, the trunks and recordings are kept")
     parser.add_argument("--faults", type=Path, help="a script of faults (see rehearsal/faults.py)")
     parser.add_argument("--media-timeout-s", type=float, default=30.0, help="silent line until a drop (default 30)")
@@ -312,7 +323,9 @@ def main(argv: list[str] | None = None) -> None:
             livekit_url=asked.livekit_url, api_key=key, api_secret=secret, witness=witness, directory=asked.dir
         )
         script = faults.script_from(asked.faults)
-        carrier = Carrier(exchange, script, asked.media_timeout_s, signalling=asked.signalling)
+        carrier = Carrier(
+            exchange, script, asked.media_timeout_s, signalling=asked.signalling, egress_url=asked.egress_url
+        )
         serving.run(carrier.app(), asked.port, "carrier")
 
 

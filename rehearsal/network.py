@@ -1,6 +1,6 @@
 """One telephone network in a box: which processes a run directory has, with which ports, secrets and environment.
 
-kafka, livekit, carrier, speech -> topics -> dialer, agent, projections
+kafka, livekit, gcs, carrier, egress, speech -> topics -> dialer, agent, projections
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import aiohttp
 
-from rehearsal import kafka, livekit_server
+from rehearsal import gcs, kafka, livekit_server
+from rehearsal.gcs import StorageServer
 from rehearsal.kafka import Broker
 from rehearsal.livekit_server import LiveKitServer
 from rehearsal.ports import LOOPBACK
@@ -99,6 +100,11 @@ class Network:
             webhook_urls=(f"{self.dialer_url}/v1/livekit/webhook",),
         )
 
+    @property
+    def storage(self) -> StorageServer:
+        """Return the Cloud Storage server; its buckets lie in the run directory."""
+        return StorageServer(binary=self.provisions.gcs, data_dir=self.run_dir / "gcs", port=self.ports.gcs)
+
 
 def lay_out(run_dir: Path, provisions: Provisions, *, fixed_ports: bool = False) -> Network:
     """Return the network of a run directory: as its file `env` has it, with what is missing made now.
@@ -136,9 +142,10 @@ def _python(network: Network, name: str, argv: list[str], ready: Predicate | Non
 
 
 def stand_ins(network: Network) -> list[ProcessSpec]:
-    """Return the carrier and the speech service."""
-    carrier, speech = str(network.ports.carrier), str(network.ports.speech)
-    rooms = ("--livekit-url", network.env["LIVEKIT_URL"], "--dir", str(network.carrier_dir))
+    """Return the carrier, the egress behind it with its storage, and the speech service."""
+    carrier, egress, speech = str(network.ports.carrier), str(network.ports.egress), str(network.ports.speech)
+    livekit = ("--livekit-url", network.env["LIVEKIT_URL"])
+    rooms = (*livekit, "--dir", str(network.carrier_dir), "--egress-url", f"http://{LOOPBACK}:{egress}")
     return [
         _python(
             network,
@@ -147,6 +154,14 @@ def stand_ins(network: Network) -> list[ProcessSpec]:
             _page(carrier, _HEALTH),
             niceness=REAL_TIME,
         ),
+        _python(
+            network,
+            "egress",
+            ["rehearsal.egress", "--port", egress, *livekit],
+            _page(egress, _HEALTH),
+            niceness=REAL_TIME,
+        ),
+        gcs.server_spec(network.storage),
         _python(network, "speech", ["rehearsal.speech", "--port", speech], _page(speech, _HEALTH)),
     ]
 

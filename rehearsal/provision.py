@@ -1,6 +1,6 @@
-"""Fetches and builds, once, what the rehearsal runs: Kafka's jars by Maven, livekit-server by Go. Standard library only.
+"""Fetches and builds, once, what the rehearsal runs: Kafka by Maven; livekit-server and fake-gcs-server by Go.
 
-Everything goes to the cache (`prerequisites.cache_dir`). Each part is made in a directory of its own beside its place
+Standard library only. Everything goes to the cache (`prerequisites.cache_dir`). Each part is made in a directory of its own beside its place
 and moved there when it is whole, with `complete.json` written last: what an interrupted download left is never used.
 `python -m rehearsal.provision` does it from the command line; a second run does nothing.
 """
@@ -27,6 +27,8 @@ from rehearsal.prerequisites import cache_dir, check, report
 
 LIVEKIT_VERSION: Final = "v1.13.5"
 LIVEKIT_PACKAGE: Final = "github.com/livekit/livekit-server/cmd/server"
+GCS_VERSION: Final = "v1.56.1"
+GCS_PACKAGE: Final = "github.com/fsouza/fake-gcs-server"
 POM: Final = Path(__file__).resolve().parent / "pom.xml"
 PROGRESS_S: Final = 4.0
 ATTEMPTS_MAX: Final = 2
@@ -44,10 +46,11 @@ class ProvisionFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provisions:
-    """Where the parts are: the directory of Kafka's jars, livekit-server's binary."""
+    """Where the parts are: the directory of Kafka's jars, the binaries of livekit-server and of fake-gcs-server."""
 
     jars: Path
     livekit: Path
+    gcs: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +88,26 @@ def livekit_part() -> Part:
         duration="about 3 minutes",
         proof="livekit-server",
         argv=lambda _: ["go", "install", "-v", f"{LIVEKIT_PACKAGE}@{LIVEKIT_VERSION}"],
-        # A workspace or a cross-compiling environment of the user's must not change what is built.
-        env=lambda target: {"GOBIN": str(target), "GOWORK": "off", "GOOS": "", "GOARCH": "", "GO111MODULE": "on"},
+        env=_go,
         finish=_name_livekit,
     )
+
+
+def gcs_part() -> Part:
+    """Return the part of the Cloud Storage server that recordings go to."""
+    return Part(
+        name="fake-gcs-server",
+        version=GCS_VERSION,
+        duration="about a minute",
+        proof="fake-gcs-server",
+        argv=lambda _: ["go", "install", "-v", f"{GCS_PACKAGE}@{GCS_VERSION}"],
+        env=_go,
+    )
+
+
+def _go(target: Path) -> Mapping[str, str]:
+    """Return Go's settings: a workspace or a cross-compiling environment of the user's must not change what is built."""
+    return {"GOBIN": str(target), "GOWORK": "off", "GOOS": "", "GOARCH": "", "GO111MODULE": "on"}
 
 
 def _name_livekit(target: Path) -> None:
@@ -102,13 +121,17 @@ def provision(say: Say = print, cache: Path | None = None) -> Provisions:
     Raises: ProvisionFailed.
     """
     root = cache or cache_dir()
-    kafka, livekit = kafka_part(), livekit_part()
-    for part in (kafka, livekit):
+    kafka, livekit, gcs = kafka_part(), livekit_part(), gcs_part()
+    for part in (kafka, livekit, gcs):
         if not is_complete(part, root):
             with _locked(root, say):
                 if not is_complete(part, root):  # another run may have made it while we waited
                     _make(part, root, say)
-    return Provisions(jars=place(kafka, root) / "jars", livekit=place(livekit, root) / "livekit-server")
+    return Provisions(
+        jars=place(kafka, root) / "jars",
+        livekit=place(livekit, root) / "livekit-server",
+        gcs=place(gcs, root) / "fake-gcs-server",
+    )
 
 
 def place(part: Part, root: Path) -> Path:
@@ -240,7 +263,7 @@ def main() -> int:
     except ProvisionFailed as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"kafka: {found.jars}\nlivekit-server: {found.livekit}")
+    print(f"kafka: {found.jars}\nlivekit-server: {found.livekit}\nfake-gcs-server: {found.gcs}")
     return 0
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from rehearsal.gcs import BUCKET, EMULATOR_VARIABLE
 from rehearsal.ports import LOOPBACK, free_ports, is_free
 
 HERE: Final = Path(__file__).resolve().parent
@@ -34,6 +35,7 @@ _OURS: Final = (
     "DIAL_REAL_PHONES",
     "VAULT_",
     "TWILIO_",
+    "STORAGE_",
 )
 _KEPT: Final = frozenset({"DIALER_CACHE_DIR"})
 
@@ -48,6 +50,8 @@ class Ports:
     livekit_tcp: int = 7881
     livekit_udp: int = 7882
     carrier: int = 7885
+    egress: int = 7886
+    gcs: int = 4443
     speech: int = 8080
     agent: int = 8081
     dialer: int = 21121
@@ -118,6 +122,8 @@ def environment(run_dir: Path, ports: Ports, known: Mapping[str, str]) -> dict[s
         "DIALER_AGENT_SPOOL_DIR": str(run_dir.resolve() / "spool"),
         "DIALER_SPEAK_URL": f"ws://{LOOPBACK}:{ports.speech}/v1/speak",
         "DIALER_LISTEN_URL": f"ws://{LOOPBACK}:{ports.speech}/v1/listen",
+        "DIALER_RECORDING_BUCKET": BUCKET,
+        EMULATOR_VARIABLE: f"{http}:{ports.gcs}",
         "DIALER_PROJECTIONS_PORT": str(ports.projections),
         "DIALER_STORE_PATH": str(run_dir.resolve() / "read.sqlite"),
         "QUERY_URL": f"{http}:{ports.projections}",
@@ -128,7 +134,7 @@ def environment(run_dir: Path, ports: Ports, known: Mapping[str, str]) -> dict[s
 _LIVEKIT: Final = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 _AGENT: Final = (
     *("DIALER_AGENT_PORT", "DIALER_AGENT_IDLE_PROCESSES", "DIALER_AGENT_SPOOL_DIR"),
-    *("DIALER_SPEAK_URL", "DIALER_LISTEN_URL"),
+    *("DIALER_SPEAK_URL", "DIALER_LISTEN_URL", "LIVEKIT_API_URL", "DIALER_RECORDING_BUCKET"),
 )
 _SERVE: Final = (
     *("DIALER_PORT", "DIALER_URL", "QUERY_URL", "DIALER_SESSION_TIMEOUT_S", "DIALER_PEPPER", "DIALER_MASTER_KEY"),
@@ -136,6 +142,7 @@ _SERVE: Final = (
 )
 VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "carrier": _LIVEKIT,
+    "egress": (*_LIVEKIT, EMULATOR_VARIABLE),
     "speech": (),
     "topics": ("KAFKA_BOOTSTRAP_SERVERS",),
     "dialer": ("KAFKA_BOOTSTRAP_SERVERS", "LIVEKIT_URL", "LIVEKIT_API_URL", *_LIVEKIT, "BRIEF_KEY", *_SERVE),
