@@ -22,7 +22,7 @@ from rehearsal.process_spec import ProcessSpec
 NAME: Final = "gcs"
 BUCKET: Final = "rehearsal-recordings"
 EMULATOR_VARIABLE: Final = "STORAGE_EMULATOR_HOST"
-CHUNK_BYTES: Final = 8 * 256 * 1024
+CHUNK_BYTES: Final = 2 * 256 * 1024
 """Of a resumable upload: a multiple of 256 KiB, as the API demands."""
 REQUEST_TIMEOUT_S: Final = 20.0
 _HEALTH_TIMEOUT_S: Final = 2.0

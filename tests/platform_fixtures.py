@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import pytest
 
-from rehearsal import kafka, livekit_server
+from rehearsal import gcs, kafka, livekit_server
 from rehearsal.livekit_server import LiveKitServer
-from rehearsal.ports import free_ports
+from rehearsal.ports import free_port, free_ports
 from rehearsal.provision import Provisions, provision
 from rehearsal.supervisor import ProcessSpec, Supervisor
 
@@ -125,5 +125,18 @@ def livekit(provisions: Provisions, tmp_path_factory: pytest.TempPathFactory) ->
             secret=server.api_secret,
             webhook_port=webhook_port,
         )
+    finally:
+        thread.close()
+
+
+@pytest.fixture(scope="session")
+def storage_url(provisions: Provisions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Cloud Storage server with one bucket (`gcs.BUCKET`). Tests share it: they name their objects for themselves."""
+    run_dir = tmp_path_factory.mktemp("gcs")
+    server = gcs.StorageServer(binary=provisions.gcs, data_dir=run_dir / "data", port=free_port())
+    thread = SupervisorThread(run_dir)
+    try:
+        thread.start([gcs.server_spec(server)])
+        yield server.url
     finally:
         thread.close()

@@ -59,6 +59,10 @@ class Agent:
 
     async def say(self, text: str) -> None:
         await asyncio.wait_for(self.publication.wait_for_subscription(), FACT_S)
+        await self.utter(text)
+
+    async def utter(self, text: str) -> None:
+        """Speak to whoever hears, a hidden recorder too, which is no subscription that is told of."""
         sound = marks.enclose(espeak.synthesize(text, 24_000), text, 24_000)
         for start in range(0, len(sound), 2400):
             part = sound[start : start + 2400]
@@ -135,14 +139,21 @@ class Network:
 
 @contextlib.asynccontextmanager
 async def serve_carrier(
-    livekit_url: str, directory: Path, script: faults.Script | None = None, *, signalling: bool = False
+    livekit_url: str,
+    directory: Path,
+    script: faults.Script | None = None,
+    *,
+    signalling: bool = False,
+    egress_url: str = "",
 ) -> AsyncIterator[Network]:
     """A carrier in process, with one trunk."""
     with Witness(directory / "witness.jsonl") as witness:
         exchange = Exchange(
             livekit_url=livekit_url, api_key=API_KEY, api_secret=API_SECRET, witness=witness, directory=directory
         )
-        carrier = Carrier(exchange, script or faults.Script(), media_timeout_s=2.0, signalling=signalling)
+        carrier = Carrier(
+            exchange, script or faults.Script(), media_timeout_s=2.0, signalling=signalling, egress_url=egress_url
+        )
         runner, port = await serving.start(carrier.app(), 0)
         url = f"http://127.0.0.1:{port}"
         async with api.LiveKitAPI(url, API_KEY, API_SECRET) as client:
