@@ -92,7 +92,6 @@ async def test_a_room_is_recorded_to_an_mp3_in_the_bucket(bed: Bed) -> None:
     assert begun.egress_id.startswith("EG_") and begun.room_id.startswith("RM_")
     await bed.comes_to(begun.egress_id, proto.EGRESS_ACTIVE)
     await agent.utter(TEXT)
-    await asyncio.sleep(0.3)  # the last word is on its way
     stopped = await bed.egress.stop_egress(proto.StopEgressRequest(egress_id=begun.egress_id))
     assert stopped.status == proto.EGRESS_ENDING
     info = await bed.comes_to(begun.egress_id, proto.EGRESS_COMPLETE)
