@@ -42,7 +42,7 @@ carrier/heard/ (what phones heard, as .wav), producer.jsonl (what was asked for)
 exit codes: 0 all well, 1 something did not hold or did not start (a line each says what), 3 not up, 4 a figure was missed and no
 promise broken (prove), 130 interrupted
 """
-DEMO_TIMEOUT_S: Final = 240.0
+DEMO_TIMEOUT_S: Final = 400.0
 KILL_TIMEOUT_S: Final = 420.0
 INTERRUPTED: Final = 130
 KILLS_PER_1000: Final = 32
@@ -83,6 +83,7 @@ def _demo(asked: argparse.Namespace) -> int:
         per_persona=asked.per_persona,
         kills=asked.kills,
         timeout_s=asked.timeout_s,
+        conversations=asked.conversations,
         began_at=asked.began_at,
     )
     return asyncio.run(demo(options, found))
@@ -139,6 +140,12 @@ def parser() -> argparse.ArgumentParser:
             "--per-persona", type=int, choices=range(1, 11), default=per_persona, help="calls to each persona"
         )
         one.add_argument("--kills", type=int, choices=range(11), default=kills, help="SIGKILLs of the dialer meanwhile")
+        one.add_argument(
+            "--conversations",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help="run the campaigns that converse and leave messages, too",
+        )
         one.add_argument("--timeout-s", type=float, default=timeout_s, help="how long all calls may take to end")
         one.add_argument(
             "--began-at", type=float, default=time.time(), help="when it began (Unix time; `make` gives it)"

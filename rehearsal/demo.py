@@ -11,14 +11,15 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 
+from rehearsal import conversations
 from rehearsal import network as networks
 from rehearsal.accounts import TERMINAL, Accounts, settle
 from rehearsal.board import Board
@@ -29,11 +30,13 @@ from rehearsal.process_spec import NotReady
 from rehearsal.producer import Kind, Pipeline, sent_of
 from rehearsal.provision import Provisions
 from rehearsal.reader import LogReader
-from rehearsal.scenario import build
+from rehearsal.scenario import Scenario, build
 from rehearsal.stop_signals import cancel_on_signals
 from rehearsal.supervisor import Supervisor
+from rehearsal.talks import Judged, figures, judge_all
 from rehearsal.verify import Fate, Hearing, fates, hearings, percentile, unexpected
 from schemas import topics
+from schemas.audit import AUDIT_NAMES
 
 FIRST_RING_GOAL_S: Final = 40.0
 SETTLE_TIMEOUT_S: Final = 20.0
@@ -50,6 +53,8 @@ class Options:
     per_persona: int
     kills: int
     timeout_s: float
+    conversations: bool
+    """Whether the campaigns that converse run too."""
     began_at: float
     """When it all began (Unix time): the wait for the first ring is measured from here."""
 
@@ -60,6 +65,7 @@ class Report:
 
     accounts: Accounts
     hearings: list[Hearing]
+    judged: list[Judged]
     first_ring_s: float | None
     answer_to_audio_ms: dict[str, float | None]
     findings: list[str]
@@ -115,12 +121,18 @@ async def _drive(options: Options, network: Network, board: Board) -> AsyncItera
         Pipeline(network.bootstrap, network.pepper, list_file) as pipeline,
     ):
         yield Drive(
-            scenario=build(options.per_persona),
+            scenario=_scenario(options),
             pipeline=pipeline,
             reader=reader,
             witness_file=network.carrier_dir / "witness.jsonl",
             pepper=network.pepper,
         )
+
+
+def _scenario(options: Options) -> Scenario:
+    """Everything that is asked for; the calls whose fate the first dial settles first."""
+    found = build(options.per_persona)
+    return replace(found, requests=[*found.requests, *(conversations.requests() if options.conversations else ())])
 
 
 async def _tick(board: Board) -> None:
@@ -162,19 +174,25 @@ async def _report(options: Options, network: Network, drive: Drive, findings: li
     accounts = settle(sent, dials, drive.reader.records, killed=killed)
     found = fates(drive.by_call(), drive.reader.events, dials)
     heard = await asyncio.to_thread(hearings, found, network.carrier_dir, killed=killed)
+    judged = await asyncio.to_thread(judge_all, found, network.carrier_dir)
     delays = [dial.answer_to_audio_ms for dial in dials if dial.answer_to_audio_ms is not None]
     findings += accounts.findings
     findings += unexpected(found, killed=killed)
     findings += [hearing.finding for hearing in heard if hearing.finding]
+    findings += [finding for one in judged for finding in one.findings]
     findings += await _read_model(network, found)
     report = Report(
         accounts=accounts,
         hearings=heard,
+        judged=judged,
         first_ring_s=dials[0].invite_at.timestamp() - options.began_at if dials else None,
         answer_to_audio_ms={"p50": percentile(delays, 0.5), "p99": percentile(delays, 0.99)},
         findings=list(dict.fromkeys(findings)),
     )
     summary = {name: value for name, value in asdict(accounts).items() if name != "findings"}
+    if options.conversations:
+        summary["audit"] = dict.fromkeys(AUDIT_NAMES, 0) | accounts.audit
+        summary |= figures(judged)
     text = json.dumps({**summary, "answer_to_audio_ms": report.answer_to_audio_ms}, indent=2)
     (options.run_dir / "summary.json").write_text(text + "\n")
     return report
@@ -217,6 +235,7 @@ def _print(report: Report, options: Options) -> None:
         ("dials", f"{a.dials_by_witness} by the carrier, {a.attempts_in_log} in the log, {a.unknown} unknown"),
         ("heard", f"{len(whole)} whole messages, correlation >= {correlation:.3f}, length within {off_ms:.0f} ms"),
         ("answer to audio", f"p50 {_ms(delays['p50'])}, p99 {_ms(delays['p99'])}"),
+        *_about_talks(report.judged),
         ("audit", ", ".join(f"{count} {name}" for name, count in a.audit.items())),
         ("first ring", f"{report.first_ring_s or 0:.1f} s after the start (goal {FIRST_RING_GOAL_S:.0f} s)"),
         ("lost", str(a.lost)),
@@ -229,6 +248,21 @@ def _print(report: Report, options: Options) -> None:
     for finding in report.findings:
         print(f"  NOT HELD: {finding}")
     print("  everything held" if not report.findings else f"  {len(report.findings)} things did not hold", flush=True)
+
+
+def _about_talks(judged: Sequence[Judged]) -> list[tuple[str, str]]:
+    if not judged:
+        return []
+    told = figures(judged)
+    talks, mailboxes = told["conversations"], told["voicemails"]
+    after = mailboxes["after_beep_ms"]
+    silent = f"{told['silences_over_4_s']} over 4 s, the longest {told['silence_longest_ms'] / 1000:.1f} s"
+    left = f"{mailboxes['whole']} of {mailboxes['left']} whole, after the beep p50 {_ms(after['p50'])}"
+    return [
+        ("conversations", f"{talks['calls']} calls, {talks['turns']} things said to the agent"),
+        ("silences", silent),
+        ("voicemails", f"{left}, at most {_ms(after['max'])}"),
+    ]
 
 
 def _ms(value: float | None) -> str:

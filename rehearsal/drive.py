@@ -88,6 +88,12 @@ class Drive:
         await self._until(lambda: "callee_suppressed" in self.reader.decided[callee])
         await self.pipeline.place(request)
 
+    async def _place_after_opt_out(self, request: Request) -> None:
+        """Ask for somebody again who said meanwhile that they do not want to be called."""
+        callee = callee_of(self.call_id(request))
+        await self._until(lambda: "callee_suppressed" in self.reader.decided[callee])
+        await self.pipeline.place(request)
+
     async def _until(self, holds: Callable[[], bool]) -> None:
         """Wait for a fact; whoever waits for the whole run bounds it."""
         await self.reader.wait_for(holds, math.inf)
@@ -99,5 +105,6 @@ _STEPS: Final = {
     Role.CANCEL_WAITING: Drive._cancel_waiting,
     Role.CANCEL_RINGING: Drive._cancel_ringing,
     Role.SUPPRESSED: Drive._suppress,
+    Role.OPTED_OUT: Drive._place_after_opt_out,
 }
 """What is done with a request of a role; all others are just sent."""

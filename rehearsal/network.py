@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from rehearsal import gcs, kafka, livekit_server
+from rehearsal import campaign_files, gcs, kafka, livekit_server
 from rehearsal.gcs import StorageServer
 from rehearsal.kafka import Broker
 from rehearsal.livekit_server import LiveKitServer
@@ -117,6 +117,7 @@ def lay_out(run_dir: Path, provisions: Provisions, *, fixed_ports: bool = False)
     known = read_env(env_file) if env_file.exists() else {}
     ports = choose_ports(remembered(known.get(PORTS_VARIABLE, "")), fixed=fixed_ports)
     network = Network(run_dir=run_dir, provisions=provisions, ports=ports, env=environment(run_dir, ports, known))
+    campaign_files.lay_out(run_dir, ports.brain)
     write_env(env_file, network.env)
     return network
 

@@ -53,6 +53,7 @@ class Ports:
     egress: int = 7886
     gcs: int = 4443
     speech: int = 8080
+    brain: int = 8090
     agent: int = 8081
     dialer: int = 21121
     projections: int = 21122
@@ -114,7 +115,7 @@ def environment(run_dir: Path, ports: Ports, known: Mapping[str, str]) -> dict[s
         "DIALER_PORT": str(ports.dialer),
         "DIALER_URL": f"{http}:{ports.dialer}",
         "DIALER_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
-        "DIALER_CAMPAIGNS_DIR": str(HERE / "campaigns"),
+        "DIALER_CAMPAIGNS_DIR": str(run_dir.resolve() / "campaigns"),
         "DIALER_TRUNKS_FILE": str(HERE / "trunks.yaml"),
         "DIALER_ROOMS_MAX": str(ROOMS_MAX),
         "DIALER_AGENT_PORT": str(ports.agent),

@@ -8,14 +8,13 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from rehearsal.campaign_files import CAMPAIGNS
 from rehearsal.personas import PERSONAS
 
-CAMPAIGNS: Final = Path(__file__).resolve().parent / "campaigns"
 REFILL: Final = "rx-refill"
 REMINDER: Final = "appointment-reminder"
 PER_PERSONA_MAX: Final = 10
@@ -31,6 +30,13 @@ class Hears(enum.StrEnum):
     MESSAGE = "message"
     BEGINNING = "beginning"
     NOTHING = "nothing"
+    AMONG_OTHERS = "among_others"
+    """The message whole, and whatever else a conversation holds."""
+    CUT = "cut"
+    """The beginning of the message and not its end: the callee interrupted it."""
+    VOICEMAIL = "voicemail"
+    """After the beep the message for mailboxes, whole, once and nothing else."""
+    ANYTHING = "anything"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,7 @@ class Role(enum.StrEnum):
     CANCEL_RINGING = "cancel_ringing"
     SUPPRESSED = "suppressed"
     REFUSED = "refused"
+    OPTED_OUT = "opted_out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,12 @@ class Request:
     message: str = ""
     waits_s: int = 0
     """Sent with a `not_before` so far ahead."""
+    language: str = "en-US"
+    converses: bool = False
+    """The phone follows a script, and the call is judged as a conversation (`talks.py`)."""
+    voicemail: str = ""
+    phrases: tuple[str, ...] = ()
+    """What the phone must hear whole besides the message."""
 
     @property
     def name(self) -> str:

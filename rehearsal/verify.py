@@ -84,7 +84,7 @@ def hearings(found: Sequence[Fate], carrier_dir: Path, *, killed: bool) -> list[
         _heard(fate, dial, carrier_dir)
         for fate in found
         for dial in fate.dials
-        if dial.answered_at is not None and not (killed and fate.outcome == UNKNOWN)
+        if dial.answered_at is not None and not fate.request.converses and not (killed and fate.outcome == UNKNOWN)
     ]
 
 
