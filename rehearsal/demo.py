@@ -19,21 +19,23 @@ from typing import Final
 
 import aiohttp
 
-from rehearsal import conversations
+from rehearsal import conversations, recordings, talks
 from rehearsal import network as networks
 from rehearsal.accounts import TERMINAL, Accounts, settle
 from rehearsal.board import Board
 from rehearsal.drive import Drive
+from rehearsal.gcs import Storage
 from rehearsal.killing import kill_amid_calls
 from rehearsal.network import Network
 from rehearsal.process_spec import NotReady
 from rehearsal.producer import Kind, Pipeline, sent_of
 from rehearsal.provision import Provisions
 from rehearsal.reader import LogReader
+from rehearsal.recordings import Recorded
 from rehearsal.scenario import Scenario, build
 from rehearsal.stop_signals import cancel_on_signals
 from rehearsal.supervisor import Supervisor
-from rehearsal.talks import Judged, figures, judge_all
+from rehearsal.talks import Judged
 from rehearsal.verify import Fate, Hearing, fates, hearings, percentile, unexpected
 from schemas import topics
 from schemas.audit import AUDIT_NAMES
@@ -66,6 +68,7 @@ class Report:
     accounts: Accounts
     hearings: list[Hearing]
     judged: list[Judged]
+    recorded: list[Recorded]
     first_ring_s: float | None
     answer_to_audio_ms: dict[str, float | None]
     findings: list[str]
@@ -174,17 +177,20 @@ async def _report(options: Options, network: Network, drive: Drive, findings: li
     accounts = settle(sent, dials, drive.reader.records, killed=killed)
     found = fates(drive.by_call(), drive.reader.events, dials)
     heard = await asyncio.to_thread(hearings, found, network.carrier_dir, killed=killed)
-    judged = await asyncio.to_thread(judge_all, found, network.carrier_dir)
+    judged = await asyncio.to_thread(talks.judge_all, found, network.carrier_dir)
+    recorded = await _recordings(network, found, drive)
     delays = [dial.answer_to_audio_ms for dial in dials if dial.answer_to_audio_ms is not None]
     findings += accounts.findings
     findings += unexpected(found, killed=killed)
     findings += [hearing.finding for hearing in heard if hearing.finding]
     findings += [finding for one in judged for finding in one.findings]
+    findings += [finding for one in recorded for finding in one.findings]
     findings += await _read_model(network, found)
     report = Report(
         accounts=accounts,
         hearings=heard,
         judged=judged,
+        recorded=recorded,
         first_ring_s=dials[0].invite_at.timestamp() - options.began_at if dials else None,
         answer_to_audio_ms={"p50": percentile(delays, 0.5), "p99": percentile(delays, 0.99)},
         findings=list(dict.fromkeys(findings)),
@@ -192,10 +198,23 @@ async def _report(options: Options, network: Network, drive: Drive, findings: li
     summary = {name: value for name, value in asdict(accounts).items() if name != "findings"}
     if options.conversations:
         summary["audit"] = dict.fromkeys(AUDIT_NAMES, 0) | accounts.audit
-        summary |= figures(judged)
+        summary |= talks.figures(judged) | {"recordings": recordings.figures(recorded)}
     text = json.dumps({**summary, "answer_to_audio_ms": report.answer_to_audio_ms}, indent=2)
     (options.run_dir / "summary.json").write_text(text + "\n")
     return report
+
+
+async def _recordings(network: Network, found: list[Fate], drive: Drive) -> list[Recorded]:
+    """Wait for the last recordings to be told of, and look at them all."""
+    wanted = {fate.call_id for fate in found if fate.request.converses and recordings.records(fate) and fate.dials}
+
+    def told() -> bool:
+        names = {"recording_completed", "recording_failed"}
+        return wanted <= {event.call_id for event in drive.reader.events if event.name in names}
+
+    await drive.reader.wait_for(told, SETTLE_TIMEOUT_S)
+    async with Storage(network.storage.url) as storage:
+        return await recordings.check(found, drive.reader.events, network.carrier_dir, storage)
 
 
 async def _read_model(network: Network, found: list[Fate]) -> list[str]:
@@ -236,6 +255,7 @@ def _print(report: Report, options: Options) -> None:
         ("heard", f"{len(whole)} whole messages, correlation >= {correlation:.3f}, length within {off_ms:.0f} ms"),
         ("answer to audio", f"p50 {_ms(delays['p50'])}, p99 {_ms(delays['p99'])}"),
         *_about_talks(report.judged),
+        *recordings.about(report.recorded),
         ("audit", ", ".join(f"{count} {name}" for name, count in a.audit.items())),
         ("first ring", f"{report.first_ring_s or 0:.1f} s after the start (goal {FIRST_RING_GOAL_S:.0f} s)"),
         ("lost", str(a.lost)),
@@ -253,13 +273,13 @@ def _print(report: Report, options: Options) -> None:
 def _about_talks(judged: Sequence[Judged]) -> list[tuple[str, str]]:
     if not judged:
         return []
-    told = figures(judged)
-    talks, mailboxes = told["conversations"], told["voicemails"]
+    told = talks.figures(judged)
+    calls, mailboxes = told["conversations"], told["voicemails"]
     after = mailboxes["after_beep_ms"]
     silent = f"{told['silences_over_4_s']} over 4 s, the longest {told['silence_longest_ms'] / 1000:.1f} s"
     left = f"{mailboxes['whole']} of {mailboxes['left']} whole, after the beep p50 {_ms(after['p50'])}"
     return [
-        ("conversations", f"{talks['calls']} calls, {talks['turns']} things said to the agent"),
+        ("conversations", f"{calls['calls']} calls, {calls['turns']} things said to the agent"),
         ("silences", silent),
         ("voicemails", f"{left}, at most {_ms(after['max'])}"),
     ]

@@ -1,0 +1,119 @@
+"""Is every recording there, an MP3 that decodes, of the right length, with both voices in it? Asked of the bucket itself.
+
+Which recordings there must be is told by the campaigns and by who answered; their lengths by the carrier's witness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rehearsal import conversations, marks
+from rehearsal.ear import SAMPLE_RATE, heard_of
+from rehearsal.espeak import Samples
+from rehearsal.gcs import BUCKET, Storage, StorageFailed
+from rehearsal.mp3 import Undecodable, decode
+from rehearsal.reader import Logged
+from rehearsal.talk import talk_of
+from rehearsal.verify import Fate
+from rehearsal.witness import Dial
+
+LENGTH_ERROR_MAX_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What was found of one recording; `findings` is empty when it is as it must be."""
+
+    name: str
+    decodes: bool = False
+    length_ok: bool = False
+    both_voices: bool = False
+    findings: tuple[str, ...] = ()
+
+
+async def check(fates: Sequence[Fate], events: Sequence[Logged], carrier_dir: Path, storage: Storage) -> list[Recorded]:
+    """Look at the recording of every answered call of a campaign that records."""
+    facts: dict[str, dict[str, Logged]] = {}
+    for event in events:
+        if event.name.startswith("recording_") and event.call_id is not None:
+            facts.setdefault(event.call_id, {})[event.name] = event
+    return [
+        await _check(fate, dial, facts.get(fate.call_id, {}), carrier_dir, storage)
+        for fate in fates
+        if fate.request.converses and records(fate)
+        for dial in fate.dials
+        if dial.answered_at is not None
+    ]
+
+
+def records(fate: Fate) -> bool:
+    """Tell whether the campaign of a call records it."""
+    mode: str = conversations.definition(fate.request.data["campaign_id"]).get("recording", "off")
+    return mode != "off"
+
+
+def figures(recorded: Sequence[Recorded]) -> dict[str, int]:
+    """Return what the summary says of them."""
+    return {
+        "count": len(recorded),
+        "decodes": sum(one.decodes for one in recorded),
+        "length_within_1_s": sum(one.length_ok for one in recorded),
+        "both_voices": sum(one.both_voices for one in recorded),
+    }
+
+
+async def _check(fate: Fate, dial: Dial, facts: Mapping[str, Logged], carrier_dir: Path, storage: Storage) -> Recorded:
+    name, done = fate.request.name, facts.get("recording_completed")
+    if done is None:
+        why = facts["recording_failed"].data["code"] if "recording_failed" in facts else "nobody says why"
+        return Recorded(name=name, findings=(f"{name}: there is no recording: {why}",))
+    path = str(done.data["path"])
+    try:
+        content = await storage.download(BUCKET, path)
+        sound = decode(content or b"", SAMPLE_RATE)
+    except (StorageFailed, Undecodable) as failed:
+        return Recorded(name=name, findings=(f"{name}: {path} cannot be read ({type(failed).__name__})",))
+    wrong = [*_length(sound, done, dial), *_voices(sound, dial.attempt_id, carrier_dir)]
+    return Recorded(
+        name=name,
+        decodes=True,
+        length_ok=not _length(sound, done, dial),
+        both_voices=not _voices(sound, dial.attempt_id, carrier_dir),
+        findings=tuple(f"{name}: {path}: {one}" for one in wrong),
+    )
+
+
+def _length(sound: Samples, done: Logged, dial: Dial) -> list[str]:
+    """Compare with what the log says, and with how long the phone was on the line."""
+    assert dial.answered_at is not None, "a call that was answered is judged"
+    assert dial.ended_at is not None, "a call that is over is judged"
+    seconds, told_s = len(sound) / SAMPLE_RATE, float(done.data["duration_ms"]) / 1000
+    talked_s = (dial.ended_at - dial.answered_at).total_seconds()
+    rows = (("the log says", told_s), ("the call was", talked_s))
+    return [
+        f"{seconds:.1f} s long, and {words} {wanted:.1f} s"
+        for words, wanted in rows
+        if abs(seconds - wanted) > LENGTH_ERROR_MAX_S
+    ]
+
+
+def _voices(sound: Samples, attempt_id: str, carrier_dir: Path) -> list[str]:
+    """Look for the marks of what the agent said, and of what the phone said."""
+    heard, talk = heard_of(carrier_dir, attempt_id), talk_of(carrier_dir, attempt_id)
+    found = {mark.code for mark in marks.decode(sound, SAMPLE_RATE)}
+    agent = {mark.code for mark in marks.decode(heard.samples, SAMPLE_RATE)} if heard is not None else set()
+    callee = {marks.code_of(said.text) for said in talk.of("say")} if talk is not None else set()
+    voices = (("the agent's", agent), ("the callee's", callee))
+    return [f"{whose} voice is not in it" for whose, codes in voices if codes and not codes & found]
+
+
+def about(recorded: Sequence[Recorded]) -> list[tuple[str, str]]:
+    """Return the line of the screen."""
+    if not recorded:
+        return []
+    told: Mapping[str, Any] = figures(recorded)
+    words = f"{told['count']}: {told['decodes']} decode, {told['length_within_1_s']} as long as their calls"
+    return [("recordings", f"{words}, {told['both_voices']} with both voices")]
