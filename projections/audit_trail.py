@@ -87,6 +87,7 @@ class Trail:
         outs = [
             self._out(logged, index, self._said(line, logged, payload))
             for index, line in enumerate(LINES.get(payload.TYPE, ()))
+            if line.told(payload)
         ]
         self._forget()
         return outs

@@ -201,6 +201,7 @@ def call_id(callee: str, request: str) -> str:
 
 _CALL = re.compile(r"([a-z2-7]{26})-([a-z2-7]{16})")
 _ROOM = re.compile(r"call-([a-z2-7]{26}-[a-z2-7]{16})-([1-9][0-9]{0,5})")
+_FACT = re.compile(r"([a-z2-7]{26}-[a-z2-7]{16})-[1-9][0-9]{0,5}/[^/]{1,64}/[1-9][0-9]{0,6}")
 _IDENTITY = re.compile(r"callee-([a-z2-7]{26}-[a-z2-7]{16})-([1-9][0-9]{0,5})")
 
 
@@ -242,6 +243,12 @@ def attempt_of_identity(identity: str) -> tuple[str, int] | None:
     """Read (call_id, attempt) off a callee's identity; None for anybody else."""
     found = _IDENTITY.fullmatch(identity)
     return (found[1], int(found[2])) if found else None
+
+
+def call_of_fact(cause: str) -> str | None:
+    """Read the call off the id of an agent's fact (`schemas/facts.py`); None for any other id."""
+    found = _FACT.fullmatch(cause)
+    return found[1] if found else None
 
 
 def murmur2(key: bytes) -> int:

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from aiokafka.errors import KafkaError
 
-from dialer.cli import control, explain, reading, requesting
+from dialer.cli import campaigns, control, explain, reading, requesting
 from dialer.cli.errors import CliError
 from runtime import collector
 from runtime.crash_points import clock_of
@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     control.add_commands(commands)
     explain.add_command(commands)
     reading.add_commands(commands)
+    campaigns.add_command(commands)
     config = commands.add_parser("config", help="the effective settings, secrets masked, and what each is for")
     config.set_defaults(run=_config)
     return top

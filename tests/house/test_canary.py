@@ -20,6 +20,7 @@ from schemas.topics import COMMANDS, EVENTS, REJECTED, STOPS, TOPICS
 from schemas.values import Invalid, parse_number, partition_of
 from tests.contracts.owner_beds import command, numbers_on
 from tests.doubles.agents import Script
+from tests.doubles.memory_feed import campaign
 from tests.doubles.telephony import BUSY, Fault, Phone
 from tests.doubles.world import World, key_of
 
@@ -61,9 +62,14 @@ async def run() -> AsyncIterator[tuple[World, list[str]]]:
 
 
 async def everything_happens(world: World) -> None:
-    """Delivered, busy, taken over, crashed, refused, rejected, cancelled by number, suppressed, forwarded."""
+    """Delivered, busy, taken over, crashed, refused, rejected, cancelled by number, talked with, suppressed, forwarded."""
     phones = [Phone(answer=BUSY, rings_for_s=1.0), Phone(rings_for_s=3.0), Phone(rings_for_s=20.0), Phone()]
     world.telephony.script(NUMBER, *phones)
+    talks = {
+        "id": "canary-talks",
+        "answering_machine": {"policy": "leave_message", "message": "To {first_name}: {store}"},
+    }
+    world.shelf.campaigns["canary-talks"] = campaign(**talks, introduction="{store}, for {first_name}.")
     world.telephony.fault("legs", Fault(kind="fail"))
     world.agents.scripts.extend([Script(), Script(), Script(crashes_on="ringing")])
     call = world.place(NUMBER, variables=SAID)
@@ -86,6 +92,11 @@ async def everything_happens(world: World) -> None:
     )
     world.broker.send(COMMANDS, NUMBER, stray, (), (partition_of(key_of(NUMBER)) + 1) % 24)
     await world.clock.advance(120)
+    world.telephony.script(NUMBER, Phone())
+    world.agents.scripts.append(Script(talk="converses"))
+    talked = world.place(NUMBER, "r-5", variables=SAID, campaign_id="canary-talks")
+    await world.clock.advance(200)
+    assert world.last(talked, "call_ended")["outcome"] == "conversed"
     world.stop("suppress_callee", "s-2", callee_key=key_of(NUMBER))
     traced = {"request_id": "r-4", "campaign_id": "rx-refill", "to": NUMBER, "variables": SAID}
     world.broker.send(COMMANDS, key_of(NUMBER), command("place_call", "c-4", traced, traceparent=NUMBER))
@@ -164,11 +175,11 @@ async def test_a_foreign_key_is_named_only_where_it_could_be_a_fields_name(bad: 
 
 
 async def test_sealed_fields_are_the_only_ones_that_could_hold_it(run: tuple[World, list[str]]) -> None:
-    """In events, number, variables and message are boxes."""
+    """In events, number, variables, message, and all that is said beyond it or heard, are boxes."""
     world, _ = run
     for event in world.log():
-        for name in ("to", "variables", "message"):
-            if name in event["data"]:
+        for name in ("to", "variables", "message", "words", "text", "digit"):
+            if event["data"].get(name) is not None:
                 assert set(event["data"][name]) == {"key", "box"}
     assert world.broker.committed(EVENTS.name, partition_of(key_of(NUMBER)))
     assert world.broker.committed(REJECTED.name, partition_of(key_of(NUMBER)))

@@ -12,10 +12,24 @@ from projections.audit_trail import START, AuditOut, Place, Trail, place_of
 from schemas.audit import AUDIT_NAMES, AuditRecord
 from schemas.codec import AUDITED, decode_payload
 from schemas.envelope import decode
-from schemas.events import CallRequested
-from schemas.facts import AgentApiFailed, AgentCrashed, CalleeHungUp, ConversationStarted
+from schemas.events import CalleeSuppressed, CallRequested
+from schemas.facts import (
+    AgentApiFailed,
+    AgentCrashed,
+    AnswererDetected,
+    CalleeHungUp,
+    ConversationEnded,
+    ConversationStarted,
+    DtmfReceived,
+    OptOutHeard,
+    RecordingCompleted,
+    RecordingFailed,
+    TurnTaken,
+    VoicemailLeft,
+)
 from schemas.values import Invalid
 from tests.projections.records import (
+    BOX,
     PREPARED,
     SUPPRESSED,
     LogBuilder,
@@ -108,17 +122,76 @@ def test_a_one_way_call_does_not_claim_a_conversation() -> None:
     assert audited(LogBuilder().add(SUBJECT, start)) == []
 
 
+TWO_WAY = (
+    ConversationStarted(attempt=1, job_id="AJ_1", number=2, answer_to_audio_ms=120, greeting_ms=2400),
+    TurnTaken(attempt=1, job_id="AJ_1", number=3, speaker="callee", text=BOX),
+    DtmfReceived(attempt=1, job_id="AJ_1", number=4, digit=BOX),
+    AnswererDetected(attempt=1, job_id="AJ_1", number=5, category="human", rule="r", evidence="e", latency_ms=9),
+    OptOutHeard(attempt=1, job_id="AJ_1", number=6, evidence="en/opt-out/stop"),
+)
+
+
+def test_a_two_way_call_tells_of_its_greeting_and_its_opt_out() -> None:
+    """The suppression names no call, for it is the callee's; its detail says in which call it was heard."""
+    builder = LogBuilder()
+    builder.add(SUBJECT, requested(SUBJECT), *TWO_WAY)
+    heard = decode(builder.records[-1].value).id
+    builder.add(SUBJECT, CalleeSuppressed(stop_id=heard, scope="all", reason="opt_out"), callee_only=True)
+    lines = [body(out) for out in audited(builder.records)]
+    assert [line.name for line in lines] == ["call_requested", "conversation_started", "callee_suppressed"]
+    assert lines[1].detail == {"answer_to_audio_ms": 120, "greeting_ms": 2400}
+    assert lines[2].detail == {"scope": "all", "reason": "opt_out", "heard_in": SUBJECT}
+    assert lines[2].call_id is None
+    asked = audited(LogBuilder().add(SUBJECT, SUPPRESSED, callee_only=True))
+    assert body(asked[0]).detail["heard_in"] is None
+
+
+def test_a_machine_is_told_of_by_what_was_done_with_it() -> None:
+    """Hung up on, or a message left; a job that ends otherwise is no `amd_hangup`."""
+    said = {"attempt": 1, "job_id": "AJ_1"}
+    builder = LogBuilder()
+    builder.add(
+        SUBJECT,
+        requested(SUBJECT),
+        AnswererDetected(**said, number=2, category="machine-vm", rule="r", evidence="e", latency_ms=400),
+        VoicemailLeft(**said, number=3, spoken_ms=7100),
+        ConversationEnded(**said, number=4, reason="voicemail_left", callee_seen=True, gap=False),
+        ConversationEnded(**said, number=5, reason="machine_hung_up", callee_seen=True, gap=False),
+    )
+    lines = [body(out) for out in audited(builder.records)]
+    assert [(line.name, line.detail) for line in lines[1:]] == [
+        ("voicemail_left", {"spoken_ms": 7100}),
+        ("amd_hangup", {}),
+    ]
+
+
+def test_a_recording_that_ends_after_its_call_names_its_campaign() -> None:
+    """Egress uploads when everybody has hung up: the fact comes after the terminal event."""
+    builder = LogBuilder(partitions=1)
+    builder.add(SUBJECT, *delivered(SUBJECT))
+    done = {"egress_id": "EG_1", "path": f"recordings/rx-refill/{SUBJECT}-1/recording.mp3"}
+    for number in range(2, 40):
+        builder.add(call(number), *delivered(call(number)))
+    recorded = RecordingCompleted(attempt=1, job_id="AJ_1", number=9, **done, duration_ms=31_200, size_bytes=249_600)
+    builder.add(SUBJECT, recorded, RecordingFailed(attempt=1, job_id="AJ_1", number=10, egress_id=None, code="aborted"))
+    last = body(audited(builder.records)[-1])
+    assert (last.name, last.call_id, last.campaign_id) == ("recording_completed", SUBJECT, "rx-refill")
+    assert last.detail == {"path": done["path"], "duration_ms": 31_200, "size_bytes": 249_600}
+
+
+def test_every_name_of_the_contract_is_made() -> None:
+    """And no other."""
+    assert {line.name for lines in LINES.values() for line in lines} == set(AUDIT_NAMES)
+
+
 def test_no_sealed_box_and_no_number_reaches_the_audit() -> None:
     """Promise 7."""
-    for out in audited(mixed_log(40, 1)):
+    builder = LogBuilder(records=mixed_log(40, 1), partitions=1)
+    builder.add(SUBJECT, *TWO_WAY)
+    for out in audited(builder.records):
         assert b"c2VhbGVk" not in out.value
         assert b"+1" not in out.value
         assert b"box" not in out.value
-
-
-def test_names_are_of_the_contract() -> None:
-    """Every name in the table is one that downstream was told."""
-    assert {line.name for lines in LINES.values() for line in lines} <= set(AUDIT_NAMES)
 
 
 @pytest.mark.parametrize("ended_max", [0, 1, 3, 4096])

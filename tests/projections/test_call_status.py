@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,10 +20,11 @@ from schemas.events import (
     DialWithdrawn,
     RetryScheduled,
 )
-from schemas.facts import AgentCrashed
+from schemas.facts import AgentCrashed, DtmfReceived, TurnTaken
 from schemas.outcomes import Attribution, Deferral, Outcome, Status, Withdrawal
 from schemas.responses import CallView
 from tests.projections.records import (
+    BOX,
     PREPARED,
     T0,
     LogBuilder,
@@ -157,3 +159,17 @@ def test_sealed_values_are_not_in_the_timeline() -> None:
     first = next(row for row in shown if row.type.endswith("call_requested.v1"))
     assert (first.data["to"], first.data["variables"]) == ("sealed", "sealed")
     assert "c2VhbGVk" not in repr(shown)
+
+
+def test_what_was_said_and_pressed_is_not_in_the_timeline() -> None:
+    """That somebody spoke is there, with its figures; the words, the digits, what an agent will say are not."""
+    builder = LogBuilder()
+    said = {"attempt": 1, "job_id": "AJ_1"}
+    prepared = replace(PREPARED, words=BOX)
+    turn = TurnTaken(**said, number=2, speaker="agent", text=BOX, spoken_ms=900, reply_ms=700)
+    builder.add(call(1), prepared, turn, DtmfReceived(**said, number=3, digit=BOX))
+    rows = [timeline_fold(read(record)) for record in builder.records]
+    data = [row.data for row in rows if row is not None]
+    assert (data[0]["words"], data[1]["text"], data[2]["digit"]) == ("sealed",) * 3
+    assert (data[1]["speaker"], data[1]["reply_ms"]) == ("agent", 700)
+    assert BOX.box not in repr(data)

@@ -137,6 +137,7 @@ def test_a_call_id_routes_itself() -> None:
     assert v.attempt_of_room(v.room_name(call, 12)) == (call, 12)
     assert v.attempt_of_identity(v.callee_identity(call, 3)) == (call, 3)
     assert v.attempt_id(call, 3) == f"{call}-3"
+    assert v.call_of_fact(f"{call}-3/AJ_abc/17") == call
 
 
 @pytest.mark.parametrize("text", ["", "call-x-1", "call-" + "a" * 26 + "-" + "b" * 16 + "-0", "other-room", "callee-1"])
@@ -144,6 +145,15 @@ def test_a_room_or_identity_that_is_not_ours_is_nobodys(text: str) -> None:
     """Other rooms may stand on the same server."""
     assert v.attempt_of_room(text) is None
     assert v.attempt_of_identity(text) is None
+    assert v.call_of_fact(text) is None
+
+
+@pytest.mark.parametrize(
+    "cause", ["stop-1", "{call}-3", "{call}-3/AJ", "{call}-3/AJ/x", "{call}/AJ/1", "x{call}-3/AJ/1"]
+)
+def test_a_cause_that_is_no_facts_id_names_no_call(cause: str) -> None:
+    """A stop's id is whatever its sender chose."""
+    assert v.call_of_fact(cause.replace("{call}", "a" * 26 + "-" + "b" * 16)) is None
 
 
 @given(st.binary(max_size=64))

@@ -15,7 +15,7 @@ import orjson
 from aiokafka.record.memory_records import MemoryRecords
 
 ABORT: Final = 0
-SEALED: Final = frozenset({"to", "variables", "message", "text"})
+SEALED: Final = frozenset({"to", "variables", "message", "words", "text", "digit"})
 STRUCK: Final = frozenset({"caller_id", "body_hash"})
 MASK: Final = {"key": "masked", "box": ""}
 KEPT: Final = ("type", "source", "id", "time", "sequence", "causationid", "subject")
