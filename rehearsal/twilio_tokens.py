@@ -15,6 +15,7 @@ import hashlib
 import os
 import secrets
 import time
+from collections import deque
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -26,6 +27,7 @@ from aiohttp import web
 from rehearsal import faults, serving
 
 TTL_DEFAULT_S: Final = 86_400
+REMEMBERED_MAX: Final = 1_000
 _BASE62: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -51,9 +53,13 @@ class Tokens:
     """The API of one account."""
 
     def __init__(self, account_sid: str, auth_token: str, relay: Relay, script: faults.Script) -> None:
-        self._sid, self._auth, self._relay, self._script = account_sid, auth_token, relay, script
-        self.ttls: list[int] = []
+        self._sid, self._auth, self._script = account_sid, auth_token, script
+        self.relay = relay
+        """Whose credentials are given from now on."""
+        self.ttls: deque[int] = deque(maxlen=REMEMBERED_MAX)
         """What was asked for, one a token."""
+        self.given: deque[str] = deque(maxlen=REMEMBERED_MAX)
+        """Passwords."""
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -75,8 +81,9 @@ class Tokens:
         return sid == self._sid and secrets.compare_digest(authorization, aiohttp.encode_basic_auth(sid, self._auth))
 
     def _answer(self, ttl_s: int) -> dict[str, Any]:
-        username, password = self._relay.credentials(ttl_s)
-        host, udp, tcp = self._relay.host, self._relay.udp_port, self._relay.tcp_port
+        username, password = self.relay.credentials(ttl_s)
+        self.given.append(password)
+        host, udp, tcp = self.relay.host, self.relay.udp_port, self.relay.tcp_port
         stun = f"stun:{host}:{udp}"
         relays = (
             f"turn:{host}:{udp}?transport=udp",

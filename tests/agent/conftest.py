@@ -268,10 +268,11 @@ def agent_spec(stage: Stage, name: str = "agent", *, restart: bool = True, **mor
     return _python(name, ["-m", "agent"], env, port, ready_timeout_s=60.0, restart=restart)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """Start everything, in order; stop it in reverse."""
-    run_dir = tmp_path_factory.mktemp("stage")
+@contextlib.asynccontextmanager
+async def staged(
+    run_dir: Path, change: Callable[[livekit_server.LiveKitServer], None] = lambda _: None, **agent: str
+) -> AsyncIterator[Stage]:
+    """Start everything, in order; stop it in reverse. `change`: of LiveKit's file; `agent`: more of its environment."""
     parts = provision()
     ports = free_ports(6)
     broker = kafka.Broker(jars=parts.jars, data_dir=run_dir / "kafka", port=ports[0], controller_port=ports[1])
@@ -287,6 +288,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     )
     await kafka.prepare(broker)
     livekit_server.prepare(livekit)
+    change(livekit)
     async with contextlib.AsyncExitStack() as stack:
         supervisor = await stack.enter_async_context(Supervisor(run_dir))
         await supervisor.start([kafka.broker_spec(broker), livekit_server.server_spec(livekit)])
@@ -301,7 +303,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         await _make_topic(broker.bootstrap)
         speech = ["-m", "rehearsal.speech", "--port", str(stage.speech_port)]
         await supervisor.start([_python("speech", speech, dict(os.environ), stage.speech_port)])
-        await supervisor.start([agent_spec(stage)])
+        await supervisor.start([agent_spec(stage, **agent)])
         reading = asyncio.create_task(stage.read())
         try:
             await stage.registered(AGENT_NAME)
@@ -309,6 +311,13 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """Everything, for the tests of one module."""
+    async with staged(tmp_path_factory.mktemp("stage")) as stage:
+        yield stage
 
 
 async def _make_topic(bootstrap: str) -> None:

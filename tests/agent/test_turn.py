@@ -176,14 +176,14 @@ async def test_one_token_serves_all_calls_of_a_day(bed: Bed) -> None:
     second = await bed.credentials(brief())
     assert second != first
     assert await bed.credentials(brief()) == second
-    assert bed.tokens.ttls == [TTL_S, TTL_S]
+    assert list(bed.tokens.ttls) == [TTL_S, TTL_S]
 
 
 async def test_a_longer_call_gets_credentials_that_outlast_it(bed: Bed) -> None:
     """A call of a day asks for more than a day, and a token that is too short for it is left for the others."""
     await bed.credentials(brief())
     await bed.credentials(brief(max_call_duration_s=86_400))
-    assert bed.tokens.ttls == [TTL_S, 86_400 + 30 + MARGIN_S]
+    assert list(bed.tokens.ttls) == [TTL_S, 86_400 + 30 + MARGIN_S]
 
 
 async def test_a_token_that_does_not_outlast_the_call_is_refused(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
