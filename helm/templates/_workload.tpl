@@ -18,7 +18,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- if eq .component "dialer" -}}
 LIVEKIT_API_SECRET BRIEF_KEY DIALER_PEPPER DIALER_MASTER_KEY DIALER_API_KEYS
 {{- else if eq .component "agent" -}}
-LIVEKIT_API_SECRET BRIEF_KEY DEEPGRAM_API_KEY
+LIVEKIT_API_SECRET BRIEF_KEY DEEPGRAM_API_KEY TWILIO_AUTH_TOKEN VAULT_TOKEN DIALER_RECORDING_CREDENTIALS DIALER_API_KEY
 {{- else -}}
 DIALER_API_KEYS
 {{- end -}}
@@ -34,7 +34,7 @@ vault.hashicorp.com/role: {{ .root.Values.secrets.vault.role | quote }}
 {{- range splitList " " (include "dialer.secrets" .) }}
 vault.hashicorp.com/agent-inject-secret-{{ . }}: {{ $path | quote }}
 vault.hashicorp.com/agent-inject-template-{{ . }}: |
-  {{ printf "{{- with secret %q -}}{{ index .Data.data %q }}{{- end -}}" $path . }}
+  {{ printf "{{- with secret %q -}}{{ with index .Data.data %q }}{{ . }}{{ end }}{{- end -}}" $path . }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -48,11 +48,13 @@ vault.hashicorp.com/agent-inject-template-{{ . }}: |
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 {{- $secrets := .root.Values.secrets }}
+{{- /* There only where what they open is used. */}}
+{{- $optional := list "DEEPGRAM_API_KEY" "TWILIO_AUTH_TOKEN" "VAULT_TOKEN" "DIALER_RECORDING_CREDENTIALS" "DIALER_API_KEY" }}
 {{- range splitList " " (include "dialer.secrets" .) }}
 {{- if eq $secrets.source "vault" }}
 - {name: {{ . }}_FILE, value: /vault/secrets/{{ . }}}
 {{- else }}
-- {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $secrets.existing }}, key: {{ . }}, optional: {{ eq . "DEEPGRAM_API_KEY" }}}}}
+- {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $secrets.existing }}, key: {{ . }}, optional: {{ has . $optional }}}}}
 {{- end }}
 {{- end }}
 {{- end -}}

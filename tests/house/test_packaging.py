@@ -161,6 +161,30 @@ def test_the_pepper_reaches_the_dialer_only() -> None:
     assert [names >= SERVE_ONLY for names in lists] == [True, False, False]
 
 
+AGENT_ONLY = {"TWILIO_AUTH_TOKEN", "DEEPGRAM_API_KEY", "DIALER_RECORDING_CREDENTIALS", "DIALER_API_KEY"}
+OF_AN_AGENT = {
+    *("DIALER_SPEAK_URL", "DIALER_LISTEN_URL", "DIALER_ICE_TRANSPORT", "TWILIO_ACCOUNT_SID", "VAULT_ADDR"),
+    *("DIALER_RECORDING_BUCKET", "DIALER_SECRETS_DIR", "DIALER_URL"),
+}
+
+
+def test_an_agent_is_given_what_it_talks_records_and_hides_with() -> None:
+    """In compose and chart; secrets of services that only agents use reach agents only."""
+    services = _compose()["services"]
+    assert set(services["agent"]["environment"]) >= OF_AN_AGENT | AGENT_ONLY
+    for name in ("dialer", "projections"):
+        assert not set(services[name]["environment"]) & AGENT_ONLY
+    chart = (HELM / "templates/agent.yaml").read_text()
+    given = set(VALUES["agent"]["settings"]) | set(re.findall(r"\{name: ([A-Z_]+),", chart))
+    assert given >= OF_AN_AGENT
+    text = (HELM / "templates/_workload.tpl").read_text()
+    lists = [set(line.split()) for line in re.findall(r"^([A-Z][A-Z_ ]+)$", text, re.MULTILINE)]
+    assert [names >= AGENT_ONLY for names in lists] == [False, True, False]
+    (optional,) = re.findall(r"\$optional := list (.+) \}\}", text)
+    assert set(re.findall(r'"([A-Z_]+)"', optional)) == AGENT_ONLY | {"VAULT_TOKEN"}
+    assert not AGENT_ONLY & (lists[0] | lists[2])
+
+
 def test_what_templates_ask_of_values_is_there() -> None:
     """Every `.Values.a.b` of a template stands in values.yaml."""
     for path in TEMPLATES:
