@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -74,3 +76,36 @@ async def test_a_vault_that_does_not_answer_ends_the_start(
         await told(environment | changes)
     assert "\n" not in str(refused.value)
     assert "wrong-token" not in str(refused.value)
+
+
+@pytest.mark.parametrize("program", ["dialer", "agent", "projections"])
+async def test_every_program_asks_vault_before_it_starts(environment: dict[str, str], program: str) -> None:
+    """Without what lies at the path each ends with exit code 2 and the line that says so."""
+    argv = {"dialer": ["config"]}.get(program, [])
+    asked = environment | {"DIALER_VAULT_PATH": "dialer/nothing", "PATH": os.environ["PATH"]}
+    code, _, said = await ended(program, *argv, environment=asked)
+    assert code == 2
+    assert "has nothing at DIALER_VAULT_PATH" in said.splitlines()[-1]
+
+
+async def test_dialer_config_shows_that_vault_gave_a_secret_and_not_which(environment: dict[str, str]) -> None:
+    """As of any secret."""
+    code, shown, _ = await ended("dialer", "config", environment=environment | {"PATH": os.environ["PATH"]})
+    assert code == 0
+    (line,) = [line for line in shown.splitlines() if "DIALER_PEPPER" in line]
+    assert "********" in line
+    assert "from-vault" not in shown and TOKEN not in shown
+
+
+async def ended(program: str, *argv: str, environment: dict[str, str]) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", program, *argv),
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
