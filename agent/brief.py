@@ -12,8 +12,8 @@ from runtime.settings import Settings, brief_keys
 from schemas.brief import BRIEF_BYTES_MAX, Brief
 from schemas.values import room_name
 
-CALL_TYPES_BUILT = frozenset({"one_way"})
-"""`two_way` is not built yet (issue S3)."""
+CALL_TYPES_BUILT = frozenset({"one_way", "two_way"})
+"""Types that this version of the worker can hold; a brief of another one is a later version's."""
 
 
 class BriefRefused(Exception):

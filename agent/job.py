@@ -7,19 +7,25 @@ hang-up are in `session_ended`, which runs however the job ends (reference/livek
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 import aiohttp
 from livekit import api, rtc
 from livekit.agents import AutoSubscribe, JobContext, JobProcess
 from livekit.rtc.participant import PublishTrackError
 
-from agent import one_way
+from agent import one_way_call, two_way_call
 from agent.brief import CALL_TYPES_BUILT, BriefRefused, open_brief, socket_path
+from agent.ending import Reason
 from agent.leg import Leg
-from agent.one_way import Reason
+from agent.line import Line
+from agent.recogniser import RecogniserFailed
 from agent.recording import Recorder
 from agent.reporter import Reporter
 from agent.speech import SpeechFailed
@@ -55,6 +61,31 @@ class Conversation:
     reporter: Reporter
     recorder: Recorder
     reason: Reason = "failed"
+    crashed: bool = False
+    """A bug ended it: there is no last word, and the parent says so."""
+
+
+class Call(Protocol):
+    """A call that is ready to be dialled, whichever type it has."""
+
+    async def run(self, line: Line) -> Reason:
+        """Take it from readiness to its end."""
+        ...
+
+    async def apologise(self, line: Line) -> None:
+        """Say goodbye after a bug, if possible."""
+        ...
+
+    async def aftermath(self) -> None:
+        """Wait for what the end of the call does not wait for."""
+        ...
+
+
+_SERVICES: Final[dict[type[Exception], str]] = {SpeechFailed: "speak", RecogniserFailed: "listen", TurnFailed: "turn"}
+_CALLS: Final[dict[str, Callable[[Brief, Settings], contextlib.AbstractAsyncContextManager[Call]]]] = {
+    "one_way": one_way_call.prepared,
+    "two_way": two_way_call.prepared,
+}
 
 
 def warm_up(process: JobProcess) -> None:
@@ -94,32 +125,50 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
     if brief.type not in CALL_TYPES_BUILT:
         log.alarm("a call type is not built", call_id=brief.call_id, attempt=brief.attempt)
         return "failed"
-    speaking = asyncio.create_task(one_way.prepare(brief, settings), name="synthesize")
-    try:
-        voice = await _join(ctx, leg, brief, settings)
-        attending = one_way.attend(ctx.room, brief, settings)
-        script = await speaking
-        if not await conversation.recorder.prepare():
+    async with contextlib.AsyncExitStack() as stack:
+        preparing = asyncio.create_task(stack.enter_async_context(_CALLS[brief.type](brief, settings)), name="prepare")
+        try:
+            voice = await _join(ctx, leg, brief, settings)
+            call = await preparing
+            if not await conversation.recorder.prepare():
+                return "failed"
+        except (rtc.ConnectError, PublishTrackError, TimeoutError) as error:
+            why = type(error).__name__
+            log.warning("the room cannot be joined", why=why, call_id=brief.call_id, attempt=brief.attempt)
             return "failed"
-    except (rtc.ConnectError, PublishTrackError, TimeoutError) as error:
-        log.warning("the room cannot be joined", why=type(error).__name__, call_id=brief.call_id, attempt=brief.attempt)
-        return "failed"
-    except TurnFailed as failure:
-        log.warning("there is no relay", code=failure.code, call_id=brief.call_id, attempt=brief.attempt)
-        reporter.say(AgentApiFailed, service="turn", code=failure.code)
-        return "failed"
-    except SpeechFailed as failure:
-        log.warning("speech failed", code=failure.code, call_id=brief.call_id, attempt=brief.attempt)
-        reporter.say(AgentApiFailed, service="speak", code=failure.code)
-        return "failed"
-    finally:
-        speaking.cancel()
-    reporter.ready()
-    renewing = asyncio.create_task(_renew(reporter), name="renew")
+        except (SpeechFailed, RecogniserFailed, TurnFailed) as failure:
+            service, code = _SERVICES[type(failure)], failure.code
+            log.warning("a service failed", service=service, code=code, call_id=brief.call_id, attempt=brief.attempt)
+            reporter.say(AgentApiFailed, service=service, code=code)
+            return "failed"
+        finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+        line = Line(room=ctx.room, leg=leg, voice=voice, reporter=reporter, recorder=conversation.recorder)
+        reporter.ready()
+        renewing = asyncio.create_task(_renew(reporter), name="renew")
+        try:
+            return await _held(call, line, conversation)
+        finally:
+            renewing.cancel()
+            await call.aftermath()
+    raise AssertionError("a call is held or has failed")
+
+
+async def _held(call: Call, line: Line, conversation: Conversation) -> Reason:
+    """Hold the call; a bug ends it with a goodbye, and the parent tells of it as of any crash."""
     try:
-        return await one_way.run(brief, leg, voice, script, reporter, conversation.recorder, attending)
-    finally:
-        renewing.cancel()
+        return await call.run(line)
+    except Exception as bug:
+        # Neither its text nor a trace with it: a library's error may quote what was said.
+        frame = traceback.extract_tb(bug.__traceback__)[-1]
+        where, brief = f"{Path(frame.filename).name}:{frame.lineno}", conversation.brief
+        log.alarm(
+            "a bug ended a call", error=type(bug).__name__, where=where, call_id=brief.call_id, attempt=brief.attempt
+        )
+        conversation.crashed = True
+        await call.apologise(line)
+        return "failed"
 
 
 async def _join(ctx: JobContext, leg: Leg, brief: Brief, settings: Settings) -> Voice:
@@ -161,6 +210,11 @@ async def _end(ctx: JobContext, conversation: Conversation) -> None:
     await conversation.recorder.stop_and_wait_for_egress()
     if leg.present and not await hang_up(ctx.api, ctx.job.room.name):
         log.alarm("a hang-up failed", call_id=brief.call_id, attempt=brief.attempt)
+    if conversation.crashed:
+        await conversation.recorder.finish(reporter.afterword)
+        await reporter.settled(LAST_WORD_TIMEOUT_S)
+        await reporter.crash()
+        return
     seen = leg.seen.is_set()
     reporter.last_word(ConversationEnded, reason=conversation.reason, callee_seen=seen, gap=leg.gap, stayed=leg.stayed)
     await conversation.recorder.finish(reporter.afterword)

@@ -107,9 +107,16 @@ class Reporter:
 
     async def goodbye(self) -> None:
         """Close the socket in the way that does not mean a crash."""
+        await self._close(GOODBYE)
+
+    async def crash(self) -> None:
+        """Close it in the way that does, where a bug ended the call and its process lives on."""
+        await self._close(b"")
+
+    async def _close(self, last: bytes) -> None:
         self._silent = self._leaving = True
         with contextlib.suppress(OSError):
-            self._writer.write(GOODBYE)
+            self._writer.write(last)
             await self._writer.drain()
             self._writer.close()
         self._listening.cancel()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,8 @@ SAMPLE_RATE: Final = 24_000
 SAMPLE_BYTES: Final = 2
 ANSWER_TIMEOUT_S: Final = 5.0
 """The longest silence of the service, connecting included."""
+WAITED_FOR_TIMEOUT_S: Final = 1.5
+"""The same, where the callee waits for the sentence."""
 TRIES: Final = 3
 RETRY_PAUSE_S: Final = 0.3
 SYNTHESIS_TIMEOUT_S: Final = 16.0
@@ -53,46 +55,72 @@ class Spoken:
 
 async def synthesize(text: str, language: str, settings: Settings) -> Spoken:
     """Speak a text, with a bounded number of tries. Raises: SpeechFailed."""
-    voice = VOICES.get(language.partition("-")[0])
-    if voice is None:
-        raise SpeechFailed("no_voice")
-    failure = SpeechFailed("timeout")
-    try:
-        async with asyncio.timeout(SYNTHESIS_TIMEOUT_S):
-            for last in range(1, TRIES + 1):
-                try:
-                    return await _speak(text, voice, settings)
-                except SpeechFailed as error:
-                    failure = error
-                    if last < TRIES:
-                        await asyncio.sleep(RETRY_PAUSE_S)
-    except TimeoutError:
-        pass
-    raise failure
+    async with speaker(language, settings) as voice:
+        return await voice.whole(text)
 
 
-async def _speak(text: str, voice: str, settings: Settings) -> Spoken:
-    pcm = bytearray()
-    try:
-        async with _service(voice, settings) as tts:
-            # One try at a time and none of the library's own: its warning about a retry quotes the text.
-            options = APIConnectOptions(max_retry=0, timeout=ANSWER_TIMEOUT_S)
-            async with tts.stream(conn_options=options) as stream:
+class Speaker:
+    """One voice, with its connections kept open between sentences."""
+
+    def __init__(self, tts: deepgram.TTS) -> None:
+        self._tts = tts
+
+    async def whole(self, text: str) -> Spoken:
+        """Speak a text, with a bounded number of tries. Raises: SpeechFailed."""
+        failure = SpeechFailed("timeout")
+        try:
+            async with asyncio.timeout(SYNTHESIS_TIMEOUT_S):
+                for last in range(1, TRIES + 1):
+                    try:
+                        return Spoken(b"".join([piece async for piece in self._once(text, ANSWER_TIMEOUT_S)]))
+                    except SpeechFailed as error:
+                        failure = error
+                        if last < TRIES:
+                            await asyncio.sleep(RETRY_PAUSE_S)
+        except TimeoutError:
+            pass
+        raise failure
+
+    async def pieces(self, text: str) -> AsyncGenerator[bytes, None]:
+        """Speak a sentence while somebody waits: sound as it comes, one more try where none came. Raises: SpeechFailed."""
+        for last in (False, True):
+            came = False
+            try:
+                async for piece in self._once(text, WAITED_FOR_TIMEOUT_S):
+                    came = True
+                    yield piece
+            except SpeechFailed:
+                if came or last:
+                    raise
+            else:
+                return
+
+    async def _once(self, text: str, timeout_s: float) -> AsyncGenerator[bytes, None]:
+        length = 0
+        # One try at a time and none of the library's own: its warning about a retry quotes the text.
+        options = APIConnectOptions(max_retry=0, timeout=timeout_s)
+        try:
+            async with self._tts.stream(conn_options=options) as stream:
                 stream.push_text(text)
                 stream.end_input()
                 async for piece in stream:
-                    pcm += piece.frame.data.cast("B")
-                    if len(pcm) > AUDIO_MAX_S * SAMPLE_RATE * SAMPLE_BYTES:
+                    pcm = bytes(piece.frame.data.cast("B"))
+                    length += len(pcm)
+                    if length > AUDIO_MAX_S * SAMPLE_RATE * SAMPLE_BYTES:
                         raise SpeechFailed("too_long")
-    except APIError as error:
-        raise SpeechFailed(_code(error)) from None  # its text may quote the message
-    if not pcm:
-        raise SpeechFailed("no_audio")
-    return Spoken(bytes(pcm))
+                    yield pcm
+        except APIError as error:
+            raise SpeechFailed(_code(error)) from None  # its text may quote the message
+        if not length:
+            raise SpeechFailed("no_audio")
 
 
 @contextlib.asynccontextmanager
-async def _service(voice: str, settings: Settings) -> AsyncIterator[deepgram.TTS]:
+async def speaker(language: str, settings: Settings) -> AsyncIterator[Speaker]:
+    """Give the voice of a language for as long as it is needed. Raises: SpeechFailed, `no_voice`."""
+    voice = VOICES.get(language.partition("-")[0])
+    if voice is None:
+        raise SpeechFailed("no_voice")
     async with aiohttp.ClientSession() as http:
         tts = deepgram.TTS(
             model=voice,
@@ -103,7 +131,7 @@ async def _service(voice: str, settings: Settings) -> AsyncIterator[deepgram.TTS
             http_session=http,
         )
         try:
-            yield tts
+            yield Speaker(tts)
         finally:
             await tts.aclose()
 

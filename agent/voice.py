@@ -41,6 +41,11 @@ class Voice:
     def __init__(self, source: rtc.AudioSource, publication: rtc.LocalTrackPublication) -> None:
         self._source, self._publication = source, publication
 
+    @property
+    def source(self) -> rtc.AudioSource:
+        """Return what frames are handed to; one speaks at a time."""
+        return self._source
+
     @classmethod
     async def publish(cls, room: rtc.Room) -> Voice:
         """Publish the track; nobody subscribes before the answer."""

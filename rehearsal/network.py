@@ -1,6 +1,6 @@
 """One telephone network in a box: which processes a run directory has, with which ports, secrets and environment.
 
-kafka, livekit, gcs, carrier, egress, speech -> topics -> dialer, agent, projections
+kafka, livekit, gcs, carrier, egress, speech, brain -> topics -> dialer, agent, projections
 """
 
 from __future__ import annotations
@@ -143,8 +143,9 @@ def _python(network: Network, name: str, argv: list[str], ready: Predicate | Non
 
 
 def stand_ins(network: Network) -> list[ProcessSpec]:
-    """Return the carrier, the egress behind it with its storage, and the speech service."""
+    """Return the carrier, the egress behind it with its storage, the speech service and the brain."""
     carrier, egress, speech = str(network.ports.carrier), str(network.ports.egress), str(network.ports.speech)
+    brain = str(network.ports.brain)
     livekit = ("--livekit-url", network.env["LIVEKIT_URL"])
     rooms = (*livekit, "--dir", str(network.carrier_dir), "--egress-url", f"http://{LOOPBACK}:{egress}")
     return [
@@ -164,6 +165,7 @@ def stand_ins(network: Network) -> list[ProcessSpec]:
         ),
         gcs.server_spec(network.storage),
         _python(network, "speech", ["rehearsal.speech", "--port", speech], _page(speech, _HEALTH)),
+        _python(network, "brain", ["rehearsal.brain", "--port", brain], _page(brain, _HEALTH)),
     ]
 
 

@@ -20,6 +20,8 @@ from rehearsal.ports import LOOPBACK, free_ports, is_free
 
 HERE: Final = Path(__file__).resolve().parent
 PORTS_VARIABLE: Final = "REHEARSAL_PORTS"
+BRAIN_VARIABLE: Final = "REHEARSAL_BRAIN_URL"
+"""Where the agent API of the rehearsal's own campaigns is (`agent_api.url`)."""
 SESSION_TIMEOUT_S: Final = 6
 """The least a broker takes by default: so much later the partitions of a killed dialer are given to the next one."""
 AGENT_IDLE_PROCESSES: Final = 4
@@ -31,6 +33,7 @@ _OURS: Final = (
     "KAFKA_",
     "BRIEF_KEY",
     "DEEPGRAM_",
+    "AGENT_API_KEY",
     "QUERY_URL",
     "DIAL_REAL_PHONES",
     "VAULT_",
@@ -101,6 +104,7 @@ _SECRETS: Final[Mapping[str, Callable[[], str]]] = {
     "DIALER_PEPPER": _key,
     "DIALER_MASTER_KEY": _key,
     "DEEPGRAM_API_KEY": lambda: "rehearsal",
+    "AGENT_API_KEY": lambda: secrets.token_hex(12),
 }
 
 
@@ -128,6 +132,7 @@ def environment(run_dir: Path, ports: Ports, known: Mapping[str, str]) -> dict[s
         "DIALER_PROJECTIONS_PORT": str(ports.projections),
         "DIALER_STORE_PATH": str(run_dir.resolve() / "read.sqlite"),
         "QUERY_URL": f"{http}:{ports.projections}",
+        BRAIN_VARIABLE: f"{http}:{ports.brain}/v1",
         PORTS_VARIABLE: " ".join(f"{name}={port}" for name, port in asdict(ports).items()),
     }
 
@@ -136,6 +141,7 @@ _LIVEKIT: Final = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 _AGENT: Final = (
     *("DIALER_AGENT_PORT", "DIALER_AGENT_IDLE_PROCESSES", "DIALER_AGENT_SPOOL_DIR"),
     *("DIALER_SPEAK_URL", "DIALER_LISTEN_URL", "LIVEKIT_API_URL", "DIALER_RECORDING_BUCKET"),
+    *("AGENT_API_KEY", "DIALER_URL"),
 )
 _SERVE: Final = (
     *("DIALER_PORT", "DIALER_URL", "QUERY_URL", "DIALER_SESSION_TIMEOUT_S", "DIALER_PEPPER", "DIALER_MASTER_KEY"),
@@ -145,6 +151,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "carrier": _LIVEKIT,
     "egress": (*_LIVEKIT, EMULATOR_VARIABLE),
     "speech": (),
+    "brain": (),
     "topics": ("KAFKA_BOOTSTRAP_SERVERS",),
     "dialer": ("KAFKA_BOOTSTRAP_SERVERS", "LIVEKIT_URL", "LIVEKIT_API_URL", *_LIVEKIT, "BRIEF_KEY", *_SERVE),
     "agent": ("KAFKA_BOOTSTRAP_SERVERS", "LIVEKIT_URL", *_LIVEKIT, "BRIEF_KEY", "DEEPGRAM_API_KEY", *_AGENT),

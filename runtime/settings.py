@@ -90,6 +90,7 @@ class Settings:
     speak_url: str = _env("DIALER_SPEAK_URL", "ws://127.0.0.1:8080/v1/speak", "speech synthesis, Deepgram's protocol")
     listen_url: str = _env("DIALER_LISTEN_URL", "ws://127.0.0.1:8080/v1/listen", "speech recognition, likewise")
     deepgram_api_key: Secret = _env("DEEPGRAM_API_KEY", "", "key of the speech services", secret=True)
+    agent_api_key: Secret = _env("AGENT_API_KEY", "", "key of the agent API, sent as a bearer token", secret=True)
     recording_bucket: str = _env("DIALER_RECORDING_BUCKET", "", "GCS bucket that recordings go to")
     recording_credentials: Secret = _env(
         "DIALER_RECORDING_CREDENTIALS",

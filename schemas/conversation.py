@@ -53,6 +53,8 @@ class Phrases:
     silence: Phrase | None = None
     goodbye: Phrase | None = None
     fallback: Phrase | None = None
+    wait: Phrase | None = None
+    """Said where an answer of the agent API takes long."""
     opt_out: Phrase | None = None
     recording: Phrase | None = None
 

@@ -75,6 +75,9 @@ class Stage:
     witness: Witness
     bootstrap: str
     speech_port: int
+    brain_port: int
+    dialer_port: int
+    """Where the dialer's API would be; a test may listen there."""
     records: list[Envelope] = field(default_factory=list)
     arrived: dict[str, float] = field(default_factory=dict)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -89,6 +92,9 @@ class Stage:
             "LIVEKIT_API_SECRET": SECRET,
             "BRIEF_KEY": f"k1:{base64.b64encode(BRIEF_KEY).decode()}",
             "DIALER_SPEAK_URL": f"ws://127.0.0.1:{self.speech_port}/v1/speak",
+            "DIALER_LISTEN_URL": f"ws://127.0.0.1:{self.speech_port}/v1/listen",
+            "DIALER_URL": f"http://127.0.0.1:{self.dialer_port}",
+            "AGENT_API_KEY": "brain-key",
             "DIALER_AGENT_NAME": AGENT_NAME,
             "DIALER_AGENT_SPOOL_DIR": str(self.spool_dir),
             **more,
@@ -138,7 +144,7 @@ class Stage:
             await self.hang_up(call)
         pytest.fail("no agent came")
 
-    async def dial(self, call: Call, persona: Persona = ANSWERS) -> None:
+    async def dial(self, call: Call, persona: Persona = ANSWERS, kind: type[Leg] = Leg) -> Leg:
         """Let the callee's phone join the room and ring."""
         exchange = Exchange(
             livekit_url=self.livekit.url,
@@ -159,9 +165,10 @@ class Stage:
             max_call_duration_s=60,
             media_timeout_s=30,
         )
-        call.leg = Leg(order, persona, persona.refusal, exchange)
+        call.leg = kind(order, persona, persona.refusal, exchange)
         await call.leg.join()
         call.ringing = asyncio.create_task(call.leg.run())
+        return call.leg
 
     async def hang_up(self, call: Call) -> None:
         """Delete the room, as the dialer does."""
@@ -274,7 +281,7 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     """Start everything, in order; stop it in reverse. `change`: of LiveKit's file; `agent`: more of its environment."""
     parts = provision()
-    ports = free_ports(6)
+    ports = free_ports(8)
     broker = kafka.Broker(jars=parts.jars, data_dir=run_dir / "kafka", port=ports[0], controller_port=ports[1])
     livekit = livekit_server.LiveKitServer(
         binary=parts.livekit,
@@ -299,10 +306,18 @@ async def staged(
             witness=stack.enter_context(Witness(run_dir / "witness.jsonl")),
             bootstrap=broker.bootstrap,
             speech_port=ports[5],
+            brain_port=ports[6],
+            dialer_port=ports[7],
         )
         await _make_topic(broker.bootstrap)
         speech = ["-m", "rehearsal.speech", "--port", str(stage.speech_port)]
-        await supervisor.start([_python("speech", speech, dict(os.environ), stage.speech_port)])
+        brain = ["-m", "rehearsal.brain", "--port", str(stage.brain_port)]
+        await supervisor.start(
+            [
+                _python("speech", speech, dict(os.environ), stage.speech_port),
+                _python("brain", brain, dict(os.environ), stage.brain_port),
+            ]
+        )
         await supervisor.start([agent_spec(stage, **agent)])
         reading = asyncio.create_task(stage.read())
         try:

@@ -1,0 +1,151 @@
+"""A two-way call put together: what it needs is had before anybody is rung, then it is answered, heard, held and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+from livekit import rtc
+
+from agent import phrases, recogniser, tools, transferring
+from agent.agent_api import AgentApi, Caller
+from agent.ear import Ear
+from agent.ending import Ended, Reason, reached, reason_of
+from agent.exchange import TAIL_S, Exchange, Sentence
+from agent.history import History
+from agent.line import Line
+from agent.phrases import Name
+from agent.speech import Speaker, SpeechFailed, speaker
+from agent.suppressing import suppress
+from agent.two_way import GOODBYE_S, LISTENER_TIMEOUT_S, TwoWay, World
+from runtime.settings import Settings
+from schemas.brief import Brief
+
+
+class TwoWayCall:
+    """One call, ready to be dialled."""
+
+    def __init__(
+        self,
+        brief: Brief,
+        settings: Settings,
+        voice: Speaker,
+        http: aiohttp.ClientSession,
+        greeting: Sentence,
+        sentences: dict[Name, Sentence],
+    ) -> None:
+        self._brief, self._settings, self._speaker, self._http = brief, settings, voice, http
+        self._greeting, self._sentences = greeting, sentences
+        self._suppressing: asyncio.Task[bool] | None = None
+
+    async def run(self, line: Line) -> Reason:
+        """Take the call from readiness to its end; whoever is still on the line then is hung up on by the caller."""
+        ear = Ear.attach(line.room, self._brief.callee_identity)
+        try:
+            await reached(line.leg, self._brief.ring_timeout_s)
+            ear.open()
+            return await self._talk(line, ear)
+        except Ended as ended:
+            return ended.reason
+        finally:
+            await ear.close()
+
+    async def apologise(self, line: Line) -> None:
+        """Say goodbye after a bug."""
+        if line.leg.answered.is_set() and not line.leg.over.done():
+            line.voice.source.clear_queue()
+            await line.voice.play(self._sentences["goodbye"].sound, line.leg.over, lambda: None)
+            await line.leg.lasts(TAIL_S)
+
+    async def aftermath(self) -> None:
+        """Wait for what the end of the call does not wait for."""
+        if self._suppressing is not None:
+            await self._suppressing
+
+    async def _talk(self, line: Line, ear: Ear) -> Reason:
+        brief = self._brief
+        history = History(brief, line.reporter.say)
+        exchange = Exchange(line.leg, line.voice, history, self._sentences)
+        two_way = TwoWay(brief, exchange, history, self._api(), self._speaker, self._world(line))
+        two_way.listening = asyncio.create_task(_listen(ear, exchange, self._settings, brief.language), name="listen")
+        two_way.listening.add_done_callback(lambda _: exchange.news.set())
+
+        def pressed(event: rtc.SipDTMF) -> None:
+            if event.participant is not None and event.participant.identity == brief.callee_identity:
+                two_way.key(event.digit)
+
+        line.room.on("sip_dtmf_received", pressed)
+        try:
+            try:
+                async with asyncio.timeout(max(GOODBYE_S, brief.max_call_duration_s - GOODBYE_S)):
+                    if not await line.recorder.answered(line.voice):
+                        return reason_of(line.leg, "failed")
+                    if not await line.voice.has_listener(line.leg.over, LISTENER_TIMEOUT_S):
+                        return reason_of(line.leg, "failed")
+                    await two_way.hold(self._greeting)
+            except TimeoutError:
+                await two_way.give_up("opted_out" if two_way.opted_out else "too_long")
+        except Ended as ended:
+            return two_way.ended(ended).reason
+        finally:
+            line.room.off("sip_dtmf_received", pressed)
+            two_way.listening.cancel()
+            await asyncio.gather(two_way.listening, return_exceptions=True)
+        raise AssertionError("a conversation ends by saying why")
+
+    def _api(self) -> AgentApi:
+        brief, definition = self._brief, self._brief.conversation.agent_api
+        assert definition is not None, "a two-way campaign has one (schemas/campaign)"
+        caller = Caller(
+            campaign_id=brief.campaign_id,
+            call_id=brief.call_id,
+            attempt=brief.attempt,
+            language=brief.language,
+            destinations=tuple(sorted(brief.conversation.transfer_to)),
+        )
+        return AgentApi(definition, caller, self._settings.agent_api_key, self._http)
+
+    def _world(self, line: Line) -> World:
+        async def press(digits: str) -> None:
+            await tools.press(line.room, digits)
+
+        async def transfer(destination: str) -> str | None:
+            identity = self._brief.callee_identity
+            return await transferring.transfer(line.room.name, identity, destination, self._settings)
+
+        def suppressed() -> None:
+            self._suppressing = asyncio.create_task(suppress(self._brief.call_id, self._settings), name="suppress")
+
+        return World(say=line.reporter.say, press=press, transfer=transfer, suppress=suppressed)
+
+
+@contextlib.asynccontextmanager
+async def prepared(brief: Brief, settings: Settings) -> AsyncIterator[TwoWayCall]:
+    """Have every fixed sentence as sound and the recogniser's word, before anybody is rung.
+
+    Raises: SpeechFailed, RecogniserFailed.
+    """
+    try:
+        texts = phrases.phrases(brief.language, brief.conversation.phrases)
+    except phrases.NoPhrases:
+        raise SpeechFailed("no_voice") from None
+    async with speaker(brief.language, settings) as voice, aiohttp.ClientSession() as http:
+
+        async def sentence(text: str) -> Sentence:
+            return Sentence(text=text, sound=await voice.whole(text))
+
+        (greeting, *known), _ = await asyncio.gather(
+            asyncio.gather(sentence(brief.message), *(sentence(text) for text in texts.values())),
+            recogniser.check(settings, brief.language),
+        )
+        yield TwoWayCall(brief, settings, voice, http, greeting, dict(zip(texts, known, strict=True)))
+
+
+async def _listen(ear: Ear, exchange: Exchange, settings: Settings, language: str) -> None:
+    """Feed the callee's turns for as long as there is sound. Raises: RecogniserFailed."""
+    async with contextlib.aclosing(ear.listen(settings, language)) as sounds:
+        async for sound in sounds:
+            exchange.turns.take_sound(sound)
+    await exchange.leg.over  # the track ended before the leg did: nothing more is heard, and silence says so
