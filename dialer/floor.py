@@ -19,7 +19,7 @@ SLICE_S: Final = 0.005
 """Work goes on for so long at most before other work gets a turn."""
 
 
-COMMITS_MAX: Final = 4
+COMMITS_MAX: Final = 2
 """Patient turns whose commit is not answered, at most; the urgent are not counted and not held up."""
 
 

@@ -53,8 +53,9 @@ from schemas.observations import DialOutcome
 from schemas.steps import Step
 from schemas.values import Invalid, attempt_id, callee_of
 
-TURN_S: Final = 0.05
-"""A turn commits after so much work of its own; with something urgent waiting it ends at the next slice."""
+TURN_S: Final = 0.025
+"""A turn commits after so much work of its own; with something urgent waiting it ends at the next slice. What is in flight
+is what a hang-up waits for: turns of twice the length, twice as many of them, wrote no more a second (bench: write_path)."""
 POSITIONS_IDLE_S: Final = 5.0
 """Positions alone (renewals, hints) are committed this late: nothing hangs on them."""
 FACTS_SIZE_MAX: Final = 256 * 1024
