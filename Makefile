@@ -17,7 +17,7 @@ PROVE = $(PY) -m rehearsal prove --calls $(CALLS) --run-dir $(RUN_PROVE)
 BEGAN_AT := $(shell date +%s.%N)
 
 .DEFAULT_GOAL := help
-.PHONY: prove-ci help prerequisites setup provision check test e2e sim controls mutants prove bench schemas demo demo-kill up down status clean ci lock
+.PHONY: prove-ci help prerequisites setup provision check test e2e sim controls mutants prove bench bench-amd schemas demo demo-kill up down status clean ci lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ prove-ci: prerequisites setup
 
 bench: provision ## measure, each figure beside its limit; run/bench.json
 	$(PY) -m bench
+
+bench-amd: provision ## who took the call: a corpus judged, beside LiveKit's own detection and a phrase list; real voicemails
+	$(PY) -m bench.amd
 
 schemas: setup ## make the JSON Schemas and AsyncAPI from the models
 	$(PY) -m schemas.generate

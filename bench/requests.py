@@ -50,11 +50,13 @@ def numbers(seed: int) -> Iterator[str]:
             yield number
 
 
-def place_call(number: str, request: str, *, with_zone: bool = False, pepper: bytes = PEPPER) -> Command:
+def place_call(
+    number: str, request: str, *, with_zone: bool = False, pepper: bytes = PEPPER, campaign: str = CAMPAIGN
+) -> Command:
     """Make one request, as a pipeline writes it: every second one names the callee's time zone itself."""
     data = {
         "request_id": request,
-        "campaign_id": CAMPAIGN,
+        "campaign_id": campaign,
         "to": number,
         "variables": {"first_name": "Ann", "store": "Main Street"},
         "not_before": None,
@@ -67,7 +69,7 @@ def place_call(number: str, request: str, *, with_zone: bool = False, pepper: by
     envelope = {
         "specversion": "1.0",
         "type": "dialer.command.place_call.v1",
-        "source": f"/campaigns/{CAMPAIGN}",
+        "source": f"/campaigns/{campaign}",
         "id": f"cmd-{request}",
         "data": data,
     }

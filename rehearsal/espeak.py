@@ -99,3 +99,11 @@ def synthesize(text: str, sample_rate: int, language: str = "en-US") -> Samples:
     Raises: ValueError for an unknown voice; RuntimeError when espeak-ng itself fails.
     """
     return _spoken(" ".join(text.split()), voice_of(language), sample_rate)
+
+
+def speak_as(voice: str, text: str, sample_rate: int) -> Samples:
+    """Speak with a voice by espeak-ng's own name, variants included (`es-419`, `en-us+f3`); read-only, shared by callers.
+
+    Raises: ValueError for an unknown voice; RuntimeError when espeak-ng itself fails.
+    """
+    return _spoken(" ".join(text.split()), voice, sample_rate)

@@ -203,11 +203,10 @@ class Answerer:
         if self._finding is None:  # what changes it are words and speech, not the ticks between them
             self._finding = self._rules.judge(self._heard())
         finding = self._finding
-        waiting = self._connecting and finding.category in {"human", "call-screening"}
+        waiting = self._connecting and finding.category not in {"machine-vm", "machine-unavailable"}
         if waiting and self._rules.is_connecting(self.text):
-            self._finding = None
             self._finals.clear()  # "thank you, stay on the line": nobody is there yet
-            self._from, self._first_started_at = self._now, None
+            self._finding = self._first_started_at = None
             return
         is_machine = finding.category in MACHINES or finding.category == "call-screening"
         if self._machines_only and (not is_machine or self._now - self._began_at > DOUBTED_MAX_S):
@@ -282,8 +281,8 @@ class Answerer:
         By the sound where it is fed (the recogniser is late), and by the recogniser where the line is too noisy.
         """
         patience_s = self._patience_s()
-        if self._listener.heard_until is not None:
-            loud_at = self._from if self._listener.loud_at is None else self._listener.loud_at
+        loud_at = self._loud_at
+        if loud_at is not None and loud_at >= (self._last_started_at or 0.0):
             if self._now - loud_at >= patience_s:
                 return loud_at
             patience_s += RECOGNISER_LATE_S

@@ -64,9 +64,14 @@ def utterances(opening: Opening) -> list[tuple[str, float, float]]:
 
 def happenings(opening: Opening, chance: random.Random) -> list[Happening]:
     """Return all that the ear tells of an opening, in order."""
+    return happenings_of(utterances(opening), chance)
+
+
+def happenings_of(spoken: list[tuple[str, float, float]], chance: random.Random) -> list[Happening]:
+    """Return all that the ear tells of utterances: words, start, end."""
     found: list[Happening] = []
     ended_at = 0.0
-    for text, starts, ends in utterances(opening):
+    for text, starts, ends in spoken:
         words_at = ends + ENDPOINTING_S + chance.uniform(*FINAL_S)
         noticed_at = starts + (NOTICED_S if starts + NOTICED_S > ended_at else INTERIM_S)
         found.append(Happening(at=max(noticed_at, ended_at + 0.001), kind="started"))
