@@ -25,10 +25,12 @@ PURITY_MIN: Final = 0.85
 DRIFT_MAX_HZ: Final = 20.0
 SWELL_MAX_DB: Final = 6.0
 """How much the tone's level may change from one window to the next."""
+MISSED_MAX: Final = 2
+"""Windows amid a tone that may be something else."""
 LEVEL_MIN_DBFS: Final = -45.0
 LOUD_MIN_DBFS: Final = -48.0
 """What is quieter is silence, whatever the line's own noise."""
-LOUD_ABOVE_FLOOR_DB: Final = 12.0
+LOUD_ABOVE_FLOOR_DB: Final = 8.0
 FLOOR_MIN_DBFS: Final = -60.0
 FLOOR_RISES_DB_S: Final = 6.0
 """How fast the noise floor may be believed to rise; it falls at once."""
@@ -41,7 +43,8 @@ _LOW, _HIGH = round(100 / _BIN_HZ), round(3_800 / _BIN_HZ)
 _FIRST, _LAST = round(TONE_MIN_HZ / _BIN_HZ), round(TONE_MAX_HZ / _BIN_HZ)
 _HANN: Final = np.hanning(_WINDOW).astype(np.float32)
 _SCALE: Final = float(2.0 / (_HANN.astype(np.float64) ** 2).sum() / _WINDOW)
-_WINDOWS_MIN: Final = 3
+_WINDOW_S: Final = _WINDOW / SAMPLE_RATE
+_WINDOWS_MIN: Final = 4
 """A tone of 120 ms fills (120 - 64) / 16 = 3.5 windows; its ends fill two more in part, which are pure as well."""
 
 
@@ -66,6 +69,7 @@ class Listener:
     def __init__(self) -> None:
         self._pending: Samples = np.zeros(0, dtype=np.int16)
         self._run: list[_Tone] = []
+        self._missed = 0
         self._floor_db = FLOOR_MIN_DBFS + LOUD_ABOVE_FLOOR_DB
         self.loud_at: float | None = None
         """When something was last heard that is no silence; None: never."""
@@ -88,11 +92,19 @@ class Listener:
         power = (spectrum.real**2 + spectrum.imag**2) * _SCALE
         self._level(float(power[_LOW:].sum()), until)
         tone = _tone(power)
+        if tone is not None:
+            self.loud_at = until  # however faint
         if tone is not None and self._goes_on(tone):
             self._run.append(tone)
+            self._missed = 0
             return None
+        self._missed += 1
+        if self._run and self._missed <= MISSED_MAX:
+            return None  # a crackle amid a tone is not its end
         run, self._run = self._run, [tone] if tone is not None else []
-        return _beep(run, until)
+        ended_at = until - self._missed * _HOP_S - _WINDOW_S / 2
+        self._missed = 0
+        return _beep(run, ended_at)
 
     def _level(self, power: float, until: float) -> None:
         level_db = 10 * float(np.log10(power + 1e-12))
@@ -120,13 +132,11 @@ def _tone(power: npt.NDArray[np.floating[Any]]) -> _Tone | None:
     return _Tone(hz=float((bins * around).sum()) / alone * _BIN_HZ, level_db=level_db)
 
 
-def _beep(run: list[_Tone], until: float) -> Beep | None:
-    """Return the beep that a finished run of windows was: its tone ended about half a window before now."""
-    if len(run) < _WINDOWS_MIN + 1:
+def _beep(run: list[_Tone], ended_at: float) -> Beep | None:
+    """Return the beep that a finished run of windows was."""
+    if len(run) < _WINDOWS_MIN:
         return None
-    window_s = _WINDOW / SAMPLE_RATE
-    ended_at = until - _HOP_S - window_s / 2
-    length_s = len(run) * _HOP_S + window_s / 2
+    length_s = len(run) * _HOP_S + _WINDOW_S / 2
     if length_s + _HOP_S < BEEP_MIN_S or length_s > BEEP_MAX_S:
         return None
     hz = float(np.median([tone.hz for tone in run]))

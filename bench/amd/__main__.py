@@ -88,7 +88,7 @@ def _sound(console: Console, *, quick: bool) -> list[Figure]:
         f"sound ({len(timed)} lines, {sum(len(t.line.samples) for t in timed) / 16_000:.0f} s: voices of espeak-ng,"
         " µ-law, noise at 15 to 40 dB; proves timing only, the words come from the script):"
         f" verdict p50 {percentile(latencies, 0.5) * 1000:.0f} ms, p95 {percentile(latencies, 0.95) * 1000:.0f} ms;"
-        f" {len(noticed)} of {len(beeps)} beeps found, {_too_soon(timed)} greetings cut short;"
+        f" {len(noticed)} of {len(beeps)} beeps found, {_too_soon(timed)} greetings spoken into;"
         f" beep to noticed p50 {percentile(noticed, 0.5) * 1000:.0f} ms, p95 {percentile(noticed, 0.95) * 1000:.0f} ms",
         highlight=False,
     )
@@ -96,9 +96,9 @@ def _sound(console: Console, *, quick: bool) -> list[Figure]:
 
 
 def _too_soon(timed: list[Timed]) -> int:
-    """Count greetings that were taken as over before they were."""
+    """Count machines that would have been spoken into: before their last word, or their beep."""
     return sum(
-        t.over is not None and t.over.at < (t.line.beep[0] if t.line.beep is not None else t.line.spoken[-1][2]) - 0.1
+        t.over_at is not None and t.over_at < (t.line.beep[1] if t.line.beep is not None else t.line.spoken[-1][2])
         for t in timed
         if t.line.spoken
     )

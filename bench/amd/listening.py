@@ -27,6 +27,8 @@ class Timed:
     latency_s: float | None
     """From the end of the speech before the verdict; None where nothing was said."""
     over: GreetingOver | None
+    over_at: float | None
+    """When the agent takes the greeting as over, and would speak."""
     noticed_s: float | None
     """From the true end of the beep to the moment when the agent knows of it."""
 
@@ -62,5 +64,6 @@ def listen(line: Sounding, chance: random.Random) -> Timed:
         verdict=answerer.verdict,
         latency_s=latency_s,
         over=over,
+        over_at=over_at,
         noticed_s=over_at - line.beep[1] if beeped and over_at is not None and line.beep is not None else None,
     )
