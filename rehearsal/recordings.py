@@ -5,22 +5,26 @@ Which recordings there must be is told by the campaigns and by who answered; the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rehearsal import conversations, marks
+import numpy as np
+
+from rehearsal import conversations, marks, voices
 from rehearsal.ear import SAMPLE_RATE, heard_of
 from rehearsal.espeak import Samples
 from rehearsal.gcs import BUCKET, Storage, StorageFailed
 from rehearsal.mp3 import Undecodable, decode
 from rehearsal.reader import Logged
-from rehearsal.talk import talk_of
+from rehearsal.talk import said_of, talk_of
 from rehearsal.verify import Fate
 from rehearsal.witness import Dial
 
 LENGTH_ERROR_MAX_S: Final = 1.0
+_NOTHING: Final[Samples] = np.zeros(0, dtype=np.int16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,23 +80,26 @@ async def _check(fate: Fate, dial: Dial, facts: Mapping[str, Logged], carrier_di
         sound = decode(content or b"", SAMPLE_RATE)
     except (StorageFailed, Undecodable) as failed:
         return Recorded(name=name, findings=(f"{name}: {path} cannot be read ({type(failed).__name__})",))
-    wrong = [*_length(sound, done, dial), *_voices(sound, dial.attempt_id, carrier_dir)]
+    lengths = _length(sound, done, facts.get("recording_started"), dial)
+    missing = await asyncio.to_thread(_voices, sound, dial, carrier_dir)
     return Recorded(
         name=name,
         decodes=True,
-        length_ok=not _length(sound, done, dial),
-        both_voices=not _voices(sound, dial.attempt_id, carrier_dir),
-        findings=tuple(f"{name}: {path}: {one}" for one in wrong),
+        length_ok=not lengths,
+        both_voices=not missing,
+        findings=tuple(f"{name}: {path}: {one}" for one in (*lengths, *missing)),
     )
 
 
-def _length(sound: Samples, done: Logged, dial: Dial) -> list[str]:
-    """Compare with what the log says, and with how long the phone was on the line."""
+def _length(sound: Samples, done: Logged, started: Logged | None, dial: Dial) -> list[str]:
+    """Compare with what the log says, and with how long the phone was on the line from the recording's start on."""
     assert dial.answered_at is not None, "a call that was answered is judged"
     assert dial.ended_at is not None, "a call that is over is judged"
     seconds, told_s = len(sound) / SAMPLE_RATE, float(done.data["duration_ms"]) / 1000
-    talked_s = (dial.ended_at - dial.answered_at).total_seconds()
-    rows = (("the log says", told_s), ("the call was", talked_s))
+    # With an announcement first, or where the start took its time, the recording begins later than the call.
+    began_at = started.at if started is not None else dial.answered_at
+    talked_s = (dial.ended_at - began_at).total_seconds()
+    rows = (("the log says", told_s), ("the call was, from its start on,", talked_s))
     return [
         f"{seconds:.1f} s long, and {words} {wanted:.1f} s"
         for words, wanted in rows
@@ -100,14 +107,40 @@ def _length(sound: Samples, done: Logged, dial: Dial) -> list[str]:
     ]
 
 
-def _voices(sound: Samples, attempt_id: str, carrier_dir: Path) -> list[str]:
-    """Look for the marks of what the agent said, and of what the phone said."""
-    heard, talk = heard_of(carrier_dir, attempt_id), talk_of(carrier_dir, attempt_id)
+def _voices(sound: Samples, dial: Dial, carrier_dir: Path) -> list[str]:
+    """Look for what the agent said, and for what the phone said: by their marks, or by their sound where both spoke at once."""
+    heard, talk = heard_of(carrier_dir, dial.attempt_id), talk_of(carrier_dir, dial.attempt_id)
+    agent = heard.samples if heard is not None else _NOTHING
+    callee = said_of(carrier_dir, dial.attempt_id) if talk is not None else _NOTHING
     found = {mark.code for mark in marks.decode(sound, SAMPLE_RATE)}
-    agent = {mark.code for mark in marks.decode(heard.samples, SAMPLE_RATE)} if heard is not None else set()
-    callee = {marks.code_of(said.text) for said in talk.of("say")} if talk is not None else set()
-    voices = (("the agent's", agent), ("the callee's", callee))
-    return [f"{whose} voice is not in it" for whose, codes in voices if codes and not codes & found]
+    rows = (
+        ("the agent's", {mark.code for mark in marks.decode(agent, SAMPLE_RATE)}, agent, callee),
+        (
+            "the callee's",
+            {marks.code_of(said.text) for said in talk.of("say")} if talk is not None else set(),
+            callee,
+            agent,
+        ),
+    )
+    began_s = _began_s(sound, dial)
+    return [
+        f"{whose} voice is not in it"
+        for whose, codes, voice, other in rows
+        if codes and not codes & found and not _sounds(sound, voice, other, began_s)
+    ]
+
+
+def _began_s(sound: Samples, dial: Dial) -> float:
+    """Where a recording begins on the axis of the answer: it ends with the call."""
+    assert dial.answered_at is not None, "a call that was answered is judged"
+    assert dial.ended_at is not None, "a call that is over is judged"
+    return max(0.0, (dial.ended_at - dial.answered_at).total_seconds() - len(sound) / SAMPLE_RATE)
+
+
+def _sounds(sound: Samples, voice: Samples, other: Samples, began_s: float) -> bool:
+    """Tell whether what was said while it was recorded is there; True as well where nothing was said by then."""
+    held = voices.held(sound, voice, other, began_s)
+    return held.found > 0 or not held.utterances
 
 
 def about(recorded: Sequence[Recorded]) -> list[tuple[str, str]]:
