@@ -5,6 +5,9 @@ Fork-safe things only: modules and a TLS context, no threads, no event loop.
 
 from __future__ import annotations
 
+import importlib
+import os
+
 from livekit.agents.utils import http_context
 
 from agent import job
@@ -15,5 +18,8 @@ from schemas.codec import adapter
 http_context._create_ssl_context()
 # Likewise the brief's decoder: pydantic takes a tenth of a second to write it.
 adapter(Brief)
+# Likewise hvac, a tenth of a second, where a relay's credentials are in Vault.
+if os.environ.get("VAULT_ADDR"):
+    importlib.import_module("runtime.vault")
 
 __all__ = ["job"]
