@@ -57,9 +57,9 @@ class Vault:
         if request.path == "/v1/sys/health":
             return await handler(request)
         if not secrets.compare_digest(request.headers.get("X-Vault-Token", ""), self._token):
-            return _errors(403, "permission denied")
+            return _errors(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
         if (mount := request.match_info.get("mount")) != self._mount:
-            return _errors(404, f'no handler for route "{mount}/…". route entry not found.')
+            return _errors(404, f'no handler for route "{mount}/data/…". route entry not found.')
         return await handler(request)
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -79,7 +79,7 @@ class Vault:
         try:
             body = await request.json()
         except ValueError:
-            return _errors(400, "failed to parse JSON input: invalid character")
+            return _errors(400, "malformed JSON")
         data = body.get("data") if isinstance(body, dict) else None
         if not isinstance(data, dict):
             return _errors(400, "no data provided")
@@ -128,6 +128,7 @@ def _answer(data: dict[str, Any], status: int = 200) -> web.Response:
         "wrap_info": None,
         "warnings": None,
         "auth": None,
+        "mount_type": "kv",
     }
     return _json(whole, status)
 
