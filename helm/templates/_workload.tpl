@@ -18,7 +18,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- if eq .component "dialer" -}}
 LIVEKIT_API_SECRET BRIEF_KEY DIALER_PEPPER DIALER_MASTER_KEY DIALER_API_KEYS
 {{- else if eq .component "agent" -}}
-LIVEKIT_API_SECRET BRIEF_KEY DEEPGRAM_API_KEY TWILIO_AUTH_TOKEN VAULT_TOKEN DIALER_RECORDING_CREDENTIALS DIALER_API_KEY
+LIVEKIT_API_SECRET BRIEF_KEY DEEPGRAM_API_KEY AGENT_API_KEY TWILIO_AUTH_TOKEN VAULT_TOKEN DIALER_RECORDING_CREDENTIALS DIALER_API_KEY
 {{- else -}}
 DIALER_API_KEYS
 {{- end -}}
@@ -49,7 +49,7 @@ vault.hashicorp.com/agent-inject-template-{{ . }}: |
 {{- end }}
 {{- $secrets := .root.Values.secrets }}
 {{- /* There only where what they open is used. */}}
-{{- $optional := list "DEEPGRAM_API_KEY" "TWILIO_AUTH_TOKEN" "VAULT_TOKEN" "DIALER_RECORDING_CREDENTIALS" "DIALER_API_KEY" }}
+{{- $optional := list "DEEPGRAM_API_KEY" "AGENT_API_KEY" "TWILIO_AUTH_TOKEN" "VAULT_TOKEN" "DIALER_RECORDING_CREDENTIALS" "DIALER_API_KEY" }}
 {{- range splitList " " (include "dialer.secrets" .) }}
 {{- if eq $secrets.source "vault" }}
 - {name: {{ . }}_FILE, value: /vault/secrets/{{ . }}}
