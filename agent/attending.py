@@ -60,6 +60,11 @@ class Attending:
             await self._next()
         return found
 
+    async def beep_after(self, at: float) -> None:
+        """Wait for a beep that ends after a moment; the caller cancels this."""
+        while (self._judge.beeped_at or 0.0) <= at:
+            await self._next()
+
     def doubt(self) -> None:
         """Go on judging whoever was taken for a person: only a machine comes of it, if anything."""
         self._judge.doubt(time.monotonic())

@@ -138,3 +138,16 @@ class Leg:
     def _end(self, ending: Ending) -> None:
         if not self.over.done():
             self.over.set_result(ending)
+
+
+def first_of(*endings: asyncio.Future[Any]) -> asyncio.Future[None]:
+    """Return a future that is done as soon as one of them is."""
+    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(_: asyncio.Future[Any]) -> None:
+        if not first.done():
+            first.set_result(None)
+
+    for ending in endings:
+        ending.add_done_callback(done)
+    return first

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from livekit import rtc
 
 from agent.attending import Attending
 from agent.ear import Ear
-from agent.leg import Ending, Leg
+from agent.leg import Ending, Leg, first_of
 from agent.reception import LAST_WORD_S, TAIL_S, Policy, Reception
 from agent.recording import Recorder
 from agent.reporter import Reporter
@@ -121,16 +121,18 @@ async def _deliver_to_person(
     first = iter([lambda: _started(leg, reporter)])
     while True:
         watching = asyncio.create_task(reception.machine(), name="watch for a machine")
+        judged = asyncio.create_task(reception.judged.wait(), name="wait for a verdict")
         try:
-            played = await voice.play(message, _first(leg.over, watching), next(first, lambda: None))
+            played = await voice.play(message, first_of(leg.over, watching), next(first, lambda: None))
             if played.whole and not reception.judged.is_set():
                 # It was short, and who hears it is not known yet: a machine's greeting may be longer than it.
-                await _first(leg.over, watching, asyncio.ensure_future(reception.judged.wait()))
+                await first_of(leg.over, watching, judged)
             if leg.over.done() or not watching.done():
                 return await _delivered(leg, played, reporter)
             machine = watching.result()
         finally:
             watching.cancel()
+            judged.cancel()
         met = await reception.meet(machine)
         if met == "left":
             return _early(leg, reception.spoken_ms, reporter)
@@ -152,19 +154,6 @@ async def _delivered(leg: Leg, played: Played, reporter: Reporter) -> Reason:
     await leg.lasts(TAIL_S - LAST_WORD_S)
     await reporter.settled(SETTLE_S)
     return "delivered"
-
-
-def _first(*endings: asyncio.Future[Any]) -> asyncio.Future[None]:
-    """Return a future that is done as soon as one of them is."""
-    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(_: asyncio.Future[Any]) -> None:
-        if not first.done():
-            first.set_result(None)
-
-    for ending in endings:
-        ending.add_done_callback(done)
-    return first
 
 
 def _early(leg: Leg, spoken_ms: int, reporter: Reporter) -> Reason:

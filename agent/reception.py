@@ -7,12 +7,13 @@ on; a call screener is told who is calling, and what comes then is judged again.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from agent.answerer.answerer import Verdict
 from agent.attending import Attending
-from agent.leg import Leg
+from agent.leg import Leg, first_of
 from agent.reporter import Reporter
 from agent.speech import Spoken
 from agent.voice import Voice
@@ -102,11 +103,25 @@ class Reception:
         message = self._policy.voicemail
         if message is None or not over.takes_message:
             return "machine_hung_up"
-        if not await self._say(message):
+        if not await self._say_to_mailbox(message, after_beep=over.how == "beep"):
             return "left"
         self._reporter.say(VoicemailLeft, spoken_ms=self.spoken_ms)
         await self._leg.lasts(TAIL_S - LAST_WORD_S)
         return "voicemail_left"
+
+    async def _say_to_mailbox(self, message: Spoken, *, after_beep: bool) -> bool:
+        """Say the message whole; one that a late beep comes into is begun again, for what was said before is not kept."""
+        if after_beep:
+            return await self._say(message)
+        late = asyncio.create_task(self._attending.beep_after(time.monotonic()), name="late beep")
+        try:
+            played = await self._voice.play(message, first_of(self._leg.over, late), lambda: None)
+        finally:
+            late.cancel()
+        self.spoken_ms = played.spoken_ms
+        if played.whole or self._leg.over.done():
+            return played.whole and await self._leg.lasts(LAST_WORD_S)
+        return await self._say(message)
 
     async def _say(self, words: Spoken) -> bool:
         """Say it, whole; False when the leg was over first."""

@@ -182,6 +182,11 @@ class Answerer:
             self._from = self._now = max(self._now, at)
 
     @property
+    def beeped_at(self) -> float | None:
+        """Return when the last beep ended that came after words; it may come after the greeting was taken as over."""
+        return None if self._beep is None else self._beep.ended_at
+
+    @property
     def text(self) -> str:
         """Return what was heard, normalised. Never to be logged."""
         return " ".join(self._finals)

@@ -153,16 +153,34 @@ class Opening:
         return " ".join(self.phrases)
 
 
+Pools = dict[str, dict[str, list[str]]]
+"""Phrases by category and by their place in an opening."""
+SHARED: Final = "pre"
+"""What carriers say before an announcement ("we're sorry"): too little to be held out."""
+
+
 @cache
-def _phrases(part: Part, language: str) -> dict[str, dict[str, list[str]]]:
+def phrases(part: Part, language: str) -> Pools:
+    """Read a part's phrases; what stands in the seen part too, in whatever place, is not held out."""
+    found = _read(part, language)
+    if part == "seen":
+        return found
+    seen = {p for pools in _read("seen", language).values() for pool in pools.values() for p in pool}
+    return {
+        category: {name: pool if name == SHARED else [p for p in pool if p not in seen] for name, pool in pools.items()}
+        for category, pools in found.items()
+    }
+
+
+def _read(part: Part, language: str) -> Pools:
     path = Path(__file__).parent / "grammar" / f"{part}_{language}.yaml"
-    loaded: dict[str, dict[str, list[str]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    loaded: Pools = yaml.safe_load(path.read_text(encoding="utf-8"))
     return loaded
 
 
 def phrase_count(part: Part) -> int:
     """Return how many phrases a part has, over both languages."""
-    return sum(len(pool) for tag in LANGUAGES for pools in _phrases(part, tag).values() for pool in pools.values())
+    return sum(len(pool) for tag in LANGUAGES for pools in phrases(part, tag).values() for pool in pools.values())
 
 
 def openings(part: Part, people: int, machines: int, seed: int) -> list[Opening]:
@@ -178,7 +196,7 @@ def _opening(part: Part, category: AnswererCategory, chance: random.Random) -> O
     language = "en" if chance.random() < ENGLISH_SHARE else "es"
     weights = [weight for weight, _ in _SEQUENCES[category]]
     _, pools = chance.choices(_SEQUENCES[category], weights)[0]
-    found = [chance.choice(_phrases(part, language)[category][pool]) for pool in pools]
+    found = [chance.choice(phrases(part, language)[category][pool]) for pool in pools]
     spoken = tuple(phrase for phrase in (_filled(p, language, chance) for p in found) if phrase)
     between = PERSON_PAUSE_S if category == _HUMAN else MACHINE_PAUSE_S
     return Opening(
@@ -228,7 +246,7 @@ def _vocabulary(language: str) -> list[str]:
     return [
         word
         for part in PARTS
-        for pools in _phrases(part, language).values()
+        for pools in phrases(part, language).values()
         for pool in pools.values()
         for phrase in pool
         for word in phrase.split()

@@ -10,6 +10,7 @@ from rehearsal import marks
 from rehearsal.ear import HeardCall
 from rehearsal.hearing import Verdict, compare
 from rehearsal.personas import SCRIPTED, Persona
+from rehearsal.script import Pause, Script
 from rehearsal.talk import Talk, talk_of
 from schemas import facts, values
 from schemas.brief import Words
@@ -88,6 +89,16 @@ async def test_a_voicemail_without_a_beep_gets_its_message_after_the_silence(sta
     met = await ring(stage, PHONES["voicemail_silence"], LEAVE)
     assert met.reason == "voicemail_left"
     said_after(met, met.talk.of("say")[0].end_ms, VOICEMAIL)
+
+
+@pytest.mark.realtime
+async def test_a_message_that_a_late_beep_comes_into_is_begun_again(stage: Stage) -> None:
+    """What was said before the beep is not on the tape: the mailbox holds the message whole all the same."""
+    steps = PHONES["voicemail_beep"].script.steps
+    slow = Script(name="voicemail_slow", steps=(*steps[:2], Pause(seconds=5.5), *steps[3:]), is_machine=True)
+    met = await ring(stage, replace(PHONES["voicemail_beep"], script=slow), LEAVE)
+    assert met.reason == "voicemail_left"
+    said_after(met, met.talk.of("beep")[0].end_ms, VOICEMAIL)
 
 
 async def test_a_machine_is_hung_up_on_where_the_campaign_wants_that(stage: Stage) -> None:
