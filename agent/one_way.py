@@ -90,11 +90,12 @@ async def run(
         return _reason(leg, "too_long")
     try:
         async with asyncio.timeout(brief.max_call_duration_s):
+            if attending is not None:
+                attending.start()  # before the recording, which may take a second: a machine speaks at once
             if not await recorder.answered(voice):
                 return _reason(leg, "failed")
             if attending is None:
                 return await _deliver(leg, voice, script.message, reporter)
-            attending.start()
             reception = Reception(attending, script.policy, voice, leg, reporter)
             return await _deliver_to_person(leg, voice, script.message, reporter, reception)
     except TimeoutError:

@@ -30,7 +30,7 @@ from rehearsal.network import Network
 from rehearsal.process_spec import NotReady
 from rehearsal.producer import Kind, Pipeline, sent_of
 from rehearsal.provision import Provisions
-from rehearsal.reader import LogReader
+from rehearsal.reader import Logged, LogReader
 from rehearsal.recordings import Recorded
 from rehearsal.scenario import Scenario, build
 from rehearsal.stop_signals import cancel_on_signals
@@ -195,6 +195,7 @@ async def _report(options: Options, network: Network, drive: Drive, findings: li
         answer_to_audio_ms={"p50": percentile(delays, 0.5), "p99": percentile(delays, 0.99)},
         findings=list(dict.fromkeys(findings)),
     )
+    await asyncio.to_thread(_keep_log, options.run_dir / "log.jsonl", drive.reader.records)
     summary = {name: value for name, value in asdict(accounts).items() if name != "findings"}
     if options.conversations:
         summary["audit"] = dict.fromkeys(AUDIT_NAMES, 0) | accounts.audit
@@ -202,6 +203,13 @@ async def _report(options: Options, network: Network, drive: Drive, findings: li
     text = json.dumps({**summary, "answer_to_audio_ms": report.answer_to_audio_ms}, indent=2)
     (options.run_dir / "summary.json").write_text(text + "\n")
     return report
+
+
+def _keep_log(path: Path, records: Sequence[Logged]) -> None:
+    """Write down what was read: the broker's own files are not for reading."""
+    rows = sorted(records, key=lambda record: record.at)
+    with path.open("w", encoding="utf-8") as log:
+        log.writelines(json.dumps(asdict(record), default=str) + "\n" for record in rows)
 
 
 async def _recordings(network: Network, found: list[Fate], drive: Drive) -> list[Recorded]:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from rehearsal import conversations
 from rehearsal.personas import PERSONAS
 from rehearsal.provision import Provisions
+from schemas.audit import AUDIT_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 600
@@ -51,7 +53,7 @@ def assert_held(code: int, said: str, summary: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_a_campaign_rings_phones_and_every_account_holds(provisions: Provisions, tmp_path: Path) -> None:
     """One call to each persona, and what a pipeline does wrong beside them."""
-    code, said, summary = run("demo", tmp_path / "demo", "--per-persona", "1")
+    code, said, summary = run("demo", tmp_path / "demo", "--per-persona", "1", "--no-conversations")
     assert_held(code, said, summary)
     assert summary["dials_by_witness"] == summary["attempts_in_log"] >= len(PERSONAS)
     assert summary["unknown"] == 0
@@ -59,6 +61,28 @@ def test_a_campaign_rings_phones_and_every_account_holds(provisions: Provisions,
     assert {"delivered", "busy", "declined", "no_answer", "invalid_number", "blocked"} <= set(summary["outcomes"])
     assert summary["audit"]["notification_delivered"] == summary["outcomes"]["delivered"]
     assert summary["answer_to_audio_ms"]["p50"] > 0
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_campaigns_converse_leave_messages_and_record(provisions: Provisions, tmp_path: Path) -> None:
+    """Every script, in English and Spanish: turns, interruptions, keys, opt-outs, transfers, machines, a faulty brain."""
+    code, said, summary = run("demo", tmp_path / "talks", "--per-persona", "1", "--conversations")
+    assert_held(code, said, summary)
+    rows = conversations.ROWS
+    assert summary["conversations"]["calls"] == len(rows)
+    for outcome in {row.outcome for row in rows}:
+        assert summary["outcomes"][outcome] >= sum(row.outcome == outcome for row in rows)
+    opted_out = sum(row.outcome == "opted_out" for row in rows)
+    assert summary["outcomes"]["refused_suppressed"] == opted_out + 1  # and the one whom the pipeline suppressed
+    assert summary["audit"]["callee_suppressed"] >= opted_out
+    assert summary["silences_over_4_s"] == 0
+    left = sum(row.outcome == "voicemail_left" for row in rows)
+    assert (summary["voicemails"]["left"], summary["voicemails"]["whole"]) == (left, left)
+    recorded = summary["recordings"]
+    assert recorded["count"] == recorded["decodes"] == recorded["length_within_1_s"] == recorded["both_voices"] > 0
+    silent = [name for name in AUDIT_NAMES if not summary["audit"][name]]
+    assert silent == ["error_exception"]  # nothing crashes here
 
 
 @pytest.mark.e2e
