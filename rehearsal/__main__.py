@@ -24,7 +24,7 @@ that stand in for the world outside. Nobody is rung; everything else is real, th
 
   python -m rehearsal check        what this machine lacks, and the line that installs it (2 s, downloads nothing)
   python -m rehearsal provision    fetch and build Kafka and livekit-server, once
-  python -m rehearsal demo         run a campaign of some 30 calls from nothing, and hold the accounts (2 minutes)
+  python -m rehearsal demo         run campaigns of some 70 calls from nothing, and hold the accounts (4 minutes)
   python -m rehearsal demo-kill    the same, the dialer killed by SIGKILL three times amid live calls
   python -m rehearsal prove        never twice, never lost: hundreds of calls without media, every process killed amid them
   python -m rehearsal up           start a network that stays, and print its addresses and a first command
@@ -34,10 +34,16 @@ that stand in for the world outside. Nobody is rung; everything else is real, th
 Who picks up is chosen by the last two digits of the number:
   00-09 answers        10-19 answers late      20-29 busy              30-39 declines     40-49 no answer
   50-59 not found      60-69 blocked           70-79 trunk overloaded  80-89 hangs up     90-99 sends no audio
+In the area codes 646 (English) and 917 (Spanish) phones follow a script, five numbers each (rehearsal/scripts):
+  00 talks             05 interrupts           10 stays silent         15 presses keys    20 opts out
+  25 opts out by key   30 asks for a person    35 voicemail, beep      40 voicemail, none 45 voicemail, long
+  50 mailbox full      55 screening, connects  60 screening, refuses   65 menu            70 "he is not available"
+  75 business greeting 80 answering service    85 hangs up amid        90 says hello late 95 says nothing
 """
 EPILOG: Final = """\
 Everything of a run lies in its directory: env (settings and secrets), logs/, kafka/, carrier/witness.jsonl (every INVITE),
-carrier/heard/ (what phones heard, as .wav), producer.jsonl (what was asked for), summary.json.
+carrier/heard/ (what phones heard, as .wav), carrier/talks/ (what phones with a script said and did), gcs/ (recordings),
+producer.jsonl (what was asked for), log.jsonl (what came of it), summary.json.
 
 exit codes: 0 all well, 1 something did not hold or did not start (a line each says what), 3 not up, 4 a figure was missed and no
 promise broken (prove), 130 interrupted

@@ -296,9 +296,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         description="A telephone carrier on loopback: point the dialer's LIVEKIT_URL for API calls at it, and numbers "
         "ring phones in the livekit-server behind it. The last two digits of a number choose who picks up: 00-09 "
         "answers, 10-19 answers late, 20-29 busy, 30-39 declines, 40-49 no answer, 50-59 not found, 60-69 blocked, "
-        "70-79 trunk overloaded once, 80-89 hangs up early, 90-99 never sends audio.",
+        "70-79 trunk overloaded once, 80-89 hangs up early, 90-99 never sends audio. Area codes 646 (English) and 917 "
+        "(Spanish) have phones that follow a script instead, see `python -m rehearsal --help`.",
         epilog="Keys: LIVEKIT_API_KEY and LIVEKIT_API_SECRET. Files in --dir: witness.jsonl (every INVITE), "
-        "heard/<attempt id>.json and .wav (what answered phones heard), trunks.json.",
+        "heard/<attempt id>.json and .wav (what answered phones heard), talks/ (what phones with a script said), trunks.json.",
     )
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; 0 = any free one, which is printed")
     parser.add_argument("--livekit-url", required=True, help="the real livekit-server, for example ws://127.0.0.1:7880")
