@@ -20,6 +20,8 @@ from runtime.settings import Settings
 START_TIMEOUT_S: Final = 90.0
 """livekit-server tries three times (10, 20, 40 s) to find an egress."""
 REQUEST_TIMEOUT_S: Final = 5.0
+UNANSWERED: Final = frozenset({"timeout", "connection"})
+"""Codes after which a request may have been carried out all the same."""
 _CODES: Final = frozenset(code for name, code in vars(api.TwirpErrorCode).items() if not name.startswith("_"))
 _RUNNING: Final = frozenset({proto.EGRESS_STARTING, proto.EGRESS_ACTIVE})
 _ENDING: Final = frozenset({*_RUNNING, proto.EGRESS_ENDING})

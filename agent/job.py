@@ -232,6 +232,7 @@ async def _orphaned(ctx: JobContext, conversation: Conversation) -> None:
     reporter, seen = conversation.reporter, conversation.leg.seen.is_set()
     # `gap`: what comes into the room between this word and its deletion is seen by nobody.
     reporter.last_word(ConversationEnded, reason=conversation.reason, callee_seen=seen, gap=True)
+    conversation.recorder.abandon(reporter.afterword)
     reporter.keep()
     async with api.LiveKitAPI() as client:  # the job's own session is closed
         if not await hang_up(client, ctx.job.room.name):

@@ -20,9 +20,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from agent.egress import Egress, EgressFailed, Seen
+from agent.egress import UNANSWERED, Egress, EgressFailed, Seen
 from agent.leg import Leg
-from agent.speech import Spoken, synthesize
+from agent.phrases import NoPhrases, announcement
+from agent.speech import SpeechFailed, Spoken, synthesize
 from agent.voice import Voice
 from runtime.logs import Log
 from runtime.settings import Settings
@@ -47,8 +48,6 @@ FIND_TRIES: Final = 2
 
 Say = Callable[..., None]
 """`say(kind, **fields)`, as `Reporter.say`."""
-ANNOUNCEMENTS: Final = {"en": "This call is being recorded.", "es": "Esta llamada se está grabando."}
-"""Mode `consent`: what is said where the campaign has no `phrases.recording`, by language."""
 LISTENER_TIMEOUT_S: Final = 5.0
 
 log = Log("agent.recording")
@@ -79,7 +78,10 @@ class Recorder:
             return False
         if self._mode == "consent":
             brief = self._brief
-            text = brief.conversation.phrases.recording or ANNOUNCEMENTS.get(brief.language.partition("-")[0], "")
+            try:
+                text = announcement(brief.language, brief.conversation.phrases)
+            except NoPhrases:
+                raise SpeechFailed("no_voice") from None
             self._announcement = await synthesize(text, brief.language, self._settings)
         return True
 
@@ -135,6 +137,12 @@ class Recorder:
             return False
         return (await voice.play(self._announcement, over, lambda: None)).whole
 
+    def abandon(self, say: Say) -> None:
+        """Say that nobody follows the recording any more: the job has no time left for it."""
+        self._say = say
+        if self._running is not None and not self._told:
+            self._failed(self._running.egress_id, "not_followed")
+
     # -- the beginning ------------------------------------------------------------------------------------------------
 
     def _start(self) -> asyncio.Task[bool]:
@@ -151,11 +159,20 @@ class Recorder:
         if not self._settings.recording_bucket:
             return self._failed(None, "no_bucket")
         try:
-            self._running = await self._find(egress) or await egress.start()
+            self._running = await self._find(egress) or await self._started(egress)
         except EgressFailed as failed:
             return self._failed(None, failed.code)
         self._tell(RecordingStarted, egress_id=self._running.egress_id)
         return True
+
+    async def _started(self, egress: Egress) -> Seen:
+        """Start one. Raises: EgressFailed. A start without an answer may have come true: it is looked for, not repeated."""
+        try:
+            return await egress.start()
+        except EgressFailed as failed:
+            if failed.code not in UNANSWERED or (seen := await egress.find()) is None:
+                raise
+            return seen
 
     async def _find(self, egress: Egress) -> Seen | None:
         """Look for a recording that an earlier job of this room started. Raises: EgressFailed."""

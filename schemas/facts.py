@@ -149,7 +149,7 @@ class RecordingCompleted(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingFailed(Fact):
-    """There is no whole recording; `code` is Egress' status or error code, never its text."""
+    """There is no whole recording, or (`not_followed`) nobody waited for its end; `code` is a status or error code, never a text."""
 
     TYPE: ClassVar[str] = "agent.fact.recording_failed.v1"
     egress_id: str | None

@@ -20,6 +20,11 @@ class NoPhrases(Exception):
     """A language that the agent has no sentences in."""
 
 
+def announcement(language: str, own: Phrases) -> str:
+    """Return what is said before a call is recorded. Raises: NoPhrases."""
+    return own.recording or _of_language(language.partition("-")[0])["recording"]
+
+
 @cache
 def _of_language(language: str) -> Mapping[str, str]:
     file = resources.files(__name__) / f"{language}.yaml"

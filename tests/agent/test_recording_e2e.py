@@ -14,7 +14,8 @@ import pytest_asyncio
 from livekit import api
 from livekit.protocol import egress as proto
 
-from agent.recording import ANNOUNCEMENTS, path_of
+from agent.phrases import announcement
+from agent.recording import path_of
 from rehearsal import gcs, marks, mp3, voices
 from rehearsal.ear import HeardCall
 from rehearsal.espeak import Samples
@@ -25,7 +26,7 @@ from rehearsal.provision import provision
 from rehearsal.voice import spoken
 from rehearsal.witness import Dial
 from schemas import facts
-from schemas.conversation import Conversation, Recording
+from schemas.conversation import Conversation, Phrases, Recording
 from schemas.envelope import Envelope
 from tests.agent.conftest import ANSWERS, KEY, MESSAGE, SECRET, Call, Stage, _python, agent_spec
 
@@ -184,7 +185,7 @@ async def test_consent_is_announced_first_and_recorded_after(studio: Studio) -> 
     call = await studio.call("consent")
     await studio.stage.dial(call)
     _, heard = await studio.over(call)
-    announced, message = marks.code_of(ANNOUNCEMENTS["en"]), marks.code_of(MESSAGE)
+    announced, message = marks.code_of(announcement("en-US", Phrases())), marks.code_of(MESSAGE)
     codes = [mark.code for mark in marks.decode(heard.samples, voices.SAMPLE_RATE) if mark.side is marks.Side.END]
     assert codes == [announced, message]
     sound = await studio.recording(call)
