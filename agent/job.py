@@ -208,6 +208,7 @@ async def session_ended(ctx: JobContext) -> None:
 async def _end(ctx: JobContext, conversation: Conversation) -> None:
     brief, leg, reporter = conversation.brief, conversation.leg, conversation.reporter
     await conversation.recorder.stop_and_wait_for_egress()
+    leg.let_go = True
     if leg.present and not await hang_up(ctx.api, ctx.job.room.name):
         log.alarm("a hang-up failed", call_id=brief.call_id, attempt=brief.attempt)
     if conversation.crashed:

@@ -57,6 +57,8 @@ class Leg:
         """Monotonic seconds at which `active` was seen."""
         self.over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.present = False
+        self.let_go = False
+        """Set by who hangs up: that the leg leaves then is our doing, and no fact about the callee."""
         self.gap = True
         """True until the agent is in the room, and for ever after a moment out of it."""
         self.stayed = False
@@ -122,7 +124,8 @@ class Leg:
             return
         self.present = False
         reason = participant.disconnect_reason or rtc.DisconnectReason.UNKNOWN_REASON
-        self._say(CalleeLeft, reason=rtc.DisconnectReason.Name(reason))
+        if not self.let_go:
+            self._say(CalleeLeft, reason=rtc.DisconnectReason.Name(reason))
         self._end(Ending.CALLEE_LEFT)
 
     def _looked_away(self) -> None:
