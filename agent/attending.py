@@ -47,6 +47,7 @@ class Attending:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
+        await self._ear.close()
 
     async def verdict(self) -> Verdict:
         """Wait for the verdict; it comes within `answerer.DECIDE_MAX_S` (`CONNECTING_MAX_S` after a screener)."""
