@@ -30,7 +30,7 @@ from agent.recording import Recorder
 from agent.reporter import Reporter
 from agent.speech import SpeechFailed
 from agent.spool import Spool
-from agent.turn import Turn
+from agent.turn import Relay
 from agent.twilio import TurnFailed
 from agent.voice import Voice
 from agent.wire import Hello
@@ -173,17 +173,17 @@ async def _held(call: Call, line: Line, conversation: Conversation) -> Reason:
 
 async def _join(ctx: JobContext, leg: Leg, brief: Brief, settings: Settings) -> Voice:
     """Be in the room, the track published. Raises: TurnFailed, ConnectError, PublishTrackError, TimeoutError."""
-    turn = Turn.of(settings, SystemClock())
-    rtc_config = None if turn is None else await turn.configuration(brief)
+    relay = Relay.of(settings, SystemClock())
+    rtc_config = None if relay is None else await relay.configuration(brief)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE, rtc_config=rtc_config)
             leg.watch()
             return await Voice.publish(ctx.room)
     except TimeoutError:
-        if turn is None:
+        if relay is None:
             raise
-        await turn.distrust()  # a relay that takes nobody: libwebrtc would say so after 60 s
+        await relay.distrust()  # a relay that takes nobody: libwebrtc would say so after 60 s
         raise TurnFailed("no_connection") from None
 
 

@@ -38,7 +38,7 @@ _DEFAULTS: Final = {"turn": ("3478", "udp"), "turns": ("5349", "tcp")}
 log = Log("agent.turn")
 
 
-class Turn:
+class Relay:
     """One job's way to its relay."""
 
     def __init__(self, settings: Settings, clock: Clock, store: SecretStore) -> None:
@@ -46,7 +46,7 @@ class Turn:
         self._used: Kept | None = None
 
     @classmethod
-    def of(cls, settings: Settings, clock: Clock) -> Turn | None:
+    def of(cls, settings: Settings, clock: Clock) -> Relay | None:
         """Return it where a relay is wanted; None where sound may go directly."""
         return cls(settings, clock, store_of(settings)) if settings.ice_transport == RELAY else None
 

@@ -32,7 +32,7 @@ _BASE62: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
+class TurnServer:
     """Where the relay is, and whose credentials it takes (a livekit-server's key and secret; empty: nobody's)."""
 
     host: str
@@ -52,7 +52,7 @@ class Relay:
 class Tokens:
     """The API of one account."""
 
-    def __init__(self, account_sid: str, auth_token: str, relay: Relay, script: faults.Script) -> None:
+    def __init__(self, account_sid: str, auth_token: str, relay: TurnServer, script: faults.Script) -> None:
         self._sid, self._auth, self._script = account_sid, auth_token, script
         self.relay = relay
         """Whose credentials are given from now on."""
@@ -137,7 +137,7 @@ def main() -> None:
     asked.add_argument("--faults", type=Path, help="a script of faults (rehearsal/faults.py)")
     given = asked.parse_args()
     env = os.environ
-    relay = Relay(given.turn, api_key=env.get("LIVEKIT_API_KEY", ""), api_secret=env.get("LIVEKIT_API_SECRET", ""))
+    relay = TurnServer(given.turn, api_key=env.get("LIVEKIT_API_KEY", ""), api_secret=env.get("LIVEKIT_API_SECRET", ""))
     script = faults.script_from(given.faults)
     tokens = Tokens(env["TWILIO_ACCOUNT_SID"], env["TWILIO_AUTH_TOKEN"], relay, script)
     serving.run(tokens.app(), given.port, "twilio_tokens")

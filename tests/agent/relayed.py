@@ -24,7 +24,9 @@ import yaml
 
 from rehearsal import faults, hearing, serving
 from rehearsal.livekit_server import LiveKitServer
-from rehearsal.twilio_tokens import Relay, Tokens
+from rehearsal.personas import SCRIPTED
+from rehearsal.twilio_tokens import Tokens, TurnServer
+from schemas.conversation import Conversation
 from schemas.facts import AgentReady, ConversationEnded
 from tests.agent.conftest import ANSWERS, KEY, MESSAGE, SECRET, Call, Stage, agent_spec, staged
 
@@ -34,7 +36,7 @@ UDP_PORT: Final = 3478
 TCP_PORT: Final = 443
 NOBODY: Final = 9
 """A port that nobody listens on."""
-RELAY: Final = Relay(ADDRESS, UDP_PORT, TCP_PORT, KEY, SECRET)
+RELAY: Final = TurnServer(ADDRESS, UDP_PORT, TCP_PORT, KEY, SECRET)
 COMMANDS: Final = (
     "ip link set lo up",
     f"ip link add {INTERFACE} type veth peer name {INTERFACE}peer",
@@ -83,7 +85,7 @@ class Calls:
     def told(self, call: Call) -> list[str]:
         facts = [(f.type.split(".")[2], f.data) for f in self.stage.facts(call)]
         return [
-            " ".join([name, *(str(data[k]) for k in ("service", "code", "reason") if k in data)])
+            " ".join([name, *(str(data[k]) for k in ("service", "code", "category", "reason") if k in data)])
             for name, data in facts
         ]
 
@@ -98,6 +100,16 @@ class Calls:
         verdict = "nothing" if heard is None else hearing.compare(heard.samples, 16_000, MESSAGE).verdict.name
         self.seen[case] = {"facts": self.told(call), "heard": verdict, "room": call.room}
 
+    async def hears(self, case: str, agent_name: str) -> None:
+        """Place a call that listens, and let a mailbox speak to it: sound comes back through the relay, too."""
+        stage = self.stage
+        call = await stage.place(agent_name=agent_name, conversation=Conversation(machine="hangup"))
+        await stage.comes(call, AgentReady.TYPE)
+        mailbox = next(persona for persona in SCRIPTED["en"] if persona.name == "voicemail_beep")
+        await stage.dial(call, replace(mailbox, rings_for_s=0.3))
+        await stage.comes(call, ConversationEnded.TYPE)
+        self.seen[case] = {"facts": self.told(call), "room": call.room}
+
     async def fails(self, case: str, agent_name: str) -> None:
         """Place a call whose agent cannot join; nobody is to be rung."""
         began = time.monotonic()
@@ -107,7 +119,7 @@ class Calls:
         self.seen[case] = {"facts": self.told(call), "took_s": took_s, "room": call.room}
         await self.stage.hang_up(call)
 
-    def gives(self, relay: Relay, *, forget: bool = True) -> None:
+    def gives(self, relay: TurnServer, *, forget: bool = True) -> None:
         """Have the token API give credentials of another relay from now on."""
         self.tokens.relay = relay
         if forget:
@@ -147,6 +159,7 @@ async def run(run_dir: Path) -> dict[str, Any]:
         calls = Calls(stage=stage, tokens=tokens, secrets_dir=secrets_dir, seen={})
         agent, any_relay = "outbound-dialer", "any-relay"
         await calls.delivers("tcp443", agent)
+        await calls.hears("mailbox", agent)
         calls.seen["tokens asked for"] = len(tokens.ttls)
         calls.gives(replace(RELAY, api_secret="x" * 32))
         await calls.fails("wrong credentials", agent)

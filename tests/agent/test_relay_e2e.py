@@ -62,6 +62,12 @@ def test_sound_flows_through_the_relay(seen: dict[str, Any], case: str) -> None:
     assert seen[case]["heard"] == "SAME"
 
 
+def test_the_agent_hears_through_the_relay(seen: dict[str, Any]) -> None:
+    """A mailbox's greeting is heard and known for what it is."""
+    assert "answerer_detected machine-vm" in seen["mailbox"]["facts"]
+    assert seen["mailbox"]["facts"][-1] == "conversation_ended machine_hung_up"
+
+
 @pytest.mark.parametrize("case", ["tcp443", "udp"])
 def test_livekit_sees_nothing_of_the_agent_but_its_relay(seen: dict[str, Any], case: str) -> None:
     """Of the agent only relayed addresses, though the phone's own address shows that the direct way was open."""
@@ -100,7 +106,7 @@ def test_without_a_relay_nobody_is_rung(seen: dict[str, Any], case: str, code: s
 
 
 def test_credentials_are_shared_and_a_bad_one_is_not_kept(seen: dict[str, Any]) -> None:
-    """Two calls ask the token API once; after a credential that led nowhere the next call has a new one."""
+    """Several calls ask the token API once; after a credential that led nowhere the next call has a new one."""
     assert seen["tokens asked for"] == 1
     assert seen["after wrong credentials"]["facts"][-3:] == DELIVERED
     assert seen["leaked"] == []

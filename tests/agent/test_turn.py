@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from livekit import rtc
 
-from agent.turn import MARGIN_S, TTL_S, Turn, may_use, relay_only
+from agent.turn import MARGIN_S, TTL_S, Relay, may_use, relay_only
 from agent.twilio import IceEntry, TurnFailed, token_of
 from rehearsal import faults, serving
-from rehearsal.twilio_tokens import Relay, Tokens, base62
+from rehearsal.twilio_tokens import Tokens, TurnServer, base62
 from rehearsal.vault import Vault as VaultStandIn
 from runtime.clock import SystemClock
 from runtime.secrets import FileStore, Kept, SecretStore, StoreFailed, VaultStore
@@ -50,9 +50,9 @@ class Bed:
     tokens: Tokens
     clock: Clock = field(default_factory=Clock)
 
-    def job(self, **changes: Any) -> Turn:
+    def job(self, **changes: Any) -> Relay:
         """Return the relay of a new job: it knows nothing but what is in the store."""
-        return Turn(replace(self.settings, **changes), self.clock, self.store)
+        return Relay(replace(self.settings, **changes), self.clock, self.store)
 
     async def credentials(self, call: Brief, **changes: Any) -> tuple[str, str]:
         config = await self.job(**changes).configuration(call)
@@ -62,7 +62,7 @@ class Bed:
 @asynccontextmanager
 async def token_api(*rules: dict[str, Any]) -> AsyncIterator[tuple[Settings, Tokens]]:
     script = faults.Script(rules=tuple(faults.Rule.of({"at": "twilio.tokens"} | rule) for rule in rules))
-    tokens = Tokens(SID, AUTH, Relay(HOST), script)
+    tokens = Tokens(SID, AUTH, TurnServer(HOST), script)
     runner, port = await serving.start(tokens.app(), 0)
     settings = read_settings(
         {
@@ -330,7 +330,7 @@ def test_no_relay_left_is_a_failure_and_never_an_empty_list(entries: tuple[IceEn
 
 def test_where_no_relay_is_wanted_nothing_is_made() -> None:
     """`all`: the room is joined as it always was."""
-    assert Turn.of(read_settings({}), Clock()) is None
+    assert Relay.of(read_settings({}), Clock()) is None
 
 
 async def test_no_log_or_print_holds_a_credential(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
