@@ -25,7 +25,12 @@ from tests.agent.relayed import COMMANDS
 pytestmark = [pytest.mark.broker, pytest.mark.livekit, pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 280.0
-DELIVERED = ["conversation_started", "notification_delivered", "conversation_ended delivered"]
+
+
+def delivered(facts: list[str]) -> bool:
+    """Tell whether a call went as it should; facts of the leg may come between any two of the agent's own."""
+    own = [fact for fact in facts if not fact.startswith("callee_")]
+    return own == ["agent_ready", "conversation_started", "notification_delivered", "conversation_ended delivered"]
 
 
 def in_a_namespace(*argv: str) -> list[str]:
@@ -57,8 +62,7 @@ def seen(provisions: Provisions, tmp_path_factory: pytest.TempPathFactory) -> di
 @pytest.mark.parametrize("case", ["tcp443", "udp"])
 def test_sound_flows_through_the_relay(seen: dict[str, Any], case: str) -> None:
     """Over TCP to port 443 by default, over UDP where it is allowed: the phone hears the message whole."""
-    assert seen[case]["facts"][0] == "agent_ready"
-    assert seen[case]["facts"][-3:] == DELIVERED
+    assert delivered(seen[case]["facts"]), seen[case]["facts"]
     assert seen[case]["heard"] == "SAME"
 
 
@@ -108,5 +112,5 @@ def test_without_a_relay_nobody_is_rung(seen: dict[str, Any], case: str, code: s
 def test_credentials_are_shared_and_a_bad_one_is_not_kept(seen: dict[str, Any]) -> None:
     """Several calls ask the token API once; after a credential that led nowhere the next call has a new one."""
     assert seen["tokens asked for"] == 1
-    assert seen["after wrong credentials"]["facts"][-3:] == DELIVERED
+    assert delivered(seen["after wrong credentials"]["facts"]), seen["after wrong credentials"]["facts"]
     assert seen["leaked"] == []
