@@ -46,6 +46,8 @@ ROOT = Path(__file__).parents[2]
         ({"DIALER_ICE_TRANSPORT": "direct"}, "DIALER_ICE_TRANSPORT"),
         ({"LIVEKIT_DEV_MODE": "1"}, "LIVEKIT_DEV_MODE"),
         ({"LIVEKIT_AGENT_NAME_OVERRIDE": "x"}, "DIALER_AGENT_NAME"),
+        ({"DIALER_RECORDING_CREDENTIALS": "a token"}, "DIALER_RECORDING_CREDENTIALS"),
+        ({"DIALER_RECORDING_CREDENTIALS": '{"type": "external_account"}'}, "DIALER_RECORDING_CREDENTIALS"),
         ({"DIALER_AGENT_IDLE_PROCESSES": "-1"}, "DIALER_AGENT_IDLE_PROCESSES"),
     ],
 )
@@ -54,6 +56,14 @@ def test_a_setting_that_cannot_work_is_refused_by_name(changes: dict[str, str], 
     environment = GOOD | changes
     with pytest.raises(SettingsError, match=says):
         check(read_settings(environment), environment)
+
+
+def test_the_key_of_a_service_account_is_taken_and_not_printed() -> None:
+    """What Egress can use passes, and shows nowhere."""
+    environment = GOOD | {"DIALER_RECORDING_CREDENTIALS": '{"type": "service_account", "private_key": "hush"}'}
+    settings = read_settings(environment)
+    check(settings, environment)
+    assert "hush" not in repr(settings)
 
 
 def test_the_worker_ends_with_one_line_for_the_operator() -> None:
