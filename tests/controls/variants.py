@@ -239,6 +239,13 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         broken="the gate has no row for the agent's readiness",
         promise=4,
         expected=("a dial goes out with a ready agent",),
+        faults=(
+            (Step.COMMIT_ANSWERED, "broker_away"),
+            (Step.EFFECTS_STARTED, "broker_away"),
+            (Step.COMMIT_ANSWERED, "pause"),
+            (Step.COMMIT_SENDING, "commit_late"),
+            (Step.ROOM_ANSWERED, "agent_silent"),
+        ),
         enter=lambda: _gate_without(Withdrawal.AGENT_NOT_READY),
     ),
     Variant(

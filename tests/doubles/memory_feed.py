@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 
 from dialer.campaigns import Campaigns, NotFound, Unreachable
@@ -113,8 +114,10 @@ class MemoryFeed:
     def _new(self, topic: str, partition: int, next_at: dict[str, int]) -> Sequence[RawRecord]:
         if topic in self.delayed:
             return ()
-        read = self._broker.uncommitted if topic == STOPS.name else self._broker.committed
-        return [raw(s, topic, partition) for s in read(topic, partition) if s.offset >= next_at.get(topic, 0)]
+        new, _ = self._broker.read(
+            topic, partition, next_at.get(topic, 0), committed=topic != STOPS.name, count_max=sys.maxsize
+        )
+        return [raw(stored, topic, partition) for stored in new]
 
     def nudge(self) -> None:
         """Look again: what was delayed flows."""
