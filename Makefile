@@ -35,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-provision: prerequisites setup ## fetch Kafka and build livekit-server into the cache, once (about 3 minutes)
+provision: prerequisites setup ## fetch Kafka, build livekit-server and fake-gcs-server into the cache, once (about 4 minutes)
 	@$(PY) -m rehearsal provision
 
 check: setup ## format, lint, types, and the rules of the house

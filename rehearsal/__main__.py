@@ -23,7 +23,7 @@ A telephone network in a box: the real Kafka and the real livekit-server, with a
 that stand in for the world outside. Nobody is rung; everything else is real, the audio too.
 
   python -m rehearsal check        what this machine lacks, and the line that installs it (2 s, downloads nothing)
-  python -m rehearsal provision    fetch and build Kafka and livekit-server, once
+  python -m rehearsal provision    fetch Kafka, build livekit-server and fake-gcs-server, once
   python -m rehearsal demo         run campaigns of some 70 calls from nothing, and hold the accounts (4 minutes)
   python -m rehearsal demo-kill    the same, the dialer killed by SIGKILL three times amid live calls
   python -m rehearsal prove        never twice, never lost: hundreds of calls without media, every process killed amid them
@@ -139,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     add("check", _check, "Name what this machine lacks, with the line that installs it.")
-    add("provision", _provision, "Fetch and build Kafka and livekit-server into the cache, once.")
+    add("provision", _provision, "Fetch Kafka, build livekit-server and fake-gcs-server into the cache, once.")
     for name, kills, per_persona, timeout_s in (("demo", 0, 2, DEMO_TIMEOUT_S), ("demo-kill", 3, 3, KILL_TIMEOUT_S)):
         one = add(name, _demo, "Run a campaign from nothing and hold the accounts of it.", f"run/{name}")
         one.add_argument(

@@ -11,6 +11,7 @@ from typing import Any
 
 from rehearsal import detached, kafka
 from rehearsal import network as networks
+from rehearsal.gcs import BUCKET
 from rehearsal.network import ROOT, Network
 from rehearsal.process_spec import NotReady, ProcessEvent, What
 from rehearsal.provision import Provisions, provision
@@ -94,6 +95,7 @@ def addresses(network: Network) -> str:
   dialer         {network.dialer_url}/docs
   read models    {network.env["QUERY_URL"]}/docs
   carrier        {network.carrier_url}/rehearsal/calls
+  recordings     {network.storage.url}/storage/v1/b/{BUCKET}/o
   settings       {run_dir}/env
   logs           {run_dir}/logs
 
