@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from agent.answerer.answerer import Verdict
@@ -70,8 +70,7 @@ class Reception:
         verdict = await self._attending.verdict()
         if verdict is not self._said:
             self._said = verdict
-            fields = {"category": verdict.category, "rule": verdict.rule, "evidence": verdict.evidence}
-            self._reporter.say(AnswererDetected, **fields, latency_ms=verdict.latency_ms)
+            self._reporter.say(AnswererDetected, **asdict(verdict))
         self.judged.set()
         return verdict
 

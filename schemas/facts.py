@@ -91,6 +91,15 @@ class AnswererDetected(Fact):
     evidence: str
     latency_ms: int
     """From the end of the first greeting to the verdict."""
+    weight: int | None = None
+    """Of the evidence, as the rules sum it."""
+    words: int | None = None
+    finals: int | None = None
+    """How many results of the recogniser the words came in."""
+    speech_ms: int | None = None
+    """How long the opening lasted."""
+    silence_before_ms: int | None = None
+    """From the answer to its first word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,12 @@ class Verdict:
     evidence: str
     latency_ms: int
     """From the end of the utterance that was judged; 0 where it was still going on."""
+    weight: int
+    """Of the evidence, as the rules sum it; 0 where there is none."""
+    words: int
+    finals: int
+    speech_ms: int
+    silence_before_ms: int
 
     @property
     def is_machine(self) -> bool:
@@ -197,7 +203,7 @@ class Answerer:
         return Heard(
             text=self.text,
             seconds=0.0 if first is None else max(0.0, until - first),
-            silence_before_s=0.0 if first is None else max(0.0, first - self._from),
+            silence_before_s=0.0 if first is None else max(0.0, first - self._began_at),
             finals=len(self._finals),
         )
 
@@ -217,7 +223,7 @@ class Answerer:
         if self._machines_only and (not is_machine or self._now - self._began_at > DOUBTED_MAX_S):
             return
         if self._is_due(finding):
-            self._decide(finding.category, finding.rule)
+            self._decide(finding.category, finding.rule, finding.weight)
 
     def _judge_silence(self) -> None:
         """Judge where there are no words: nobody spoke, or nobody understood."""
@@ -254,13 +260,19 @@ class Answerer:
             ended_at = max(ended_at, self._loud_at)
         return self._now - ended_at
 
-    def _decide(self, category: AnswererCategory, rule: str) -> None:
+    def _decide(self, category: AnswererCategory, rule: str, weight: int = 0) -> None:
         ended_at = None if self._speaking else self._last_ended_at
+        heard = self._heard()
         self.verdict = Verdict(
             category=category,
             rule=rule,
             evidence=hashlib.sha256(self.text.encode()).digest()[:EVIDENCE_BYTES].hex() if self._finals else "",
             latency_ms=0 if ended_at is None else max(0, round((self._now - ended_at) * 1000)),
+            weight=weight,
+            words=heard.words,
+            finals=heard.finals,
+            speech_ms=round(heard.seconds * 1000),
+            silence_before_ms=round(heard.silence_before_s * 1000),
         )
         self._verdict_at = self._now
 

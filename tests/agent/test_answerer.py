@@ -123,6 +123,16 @@ def test_the_evidence_is_a_hash_and_never_the_words() -> None:
     assert "who" not in first
 
 
+def test_a_verdict_says_what_it_was_judged_by_besides_the_words() -> None:
+    """Enough to judge again by other rules of time, and nobody's words."""
+    line = Line()
+    line.quiet(0.5)
+    line.says("Hello, who is this?", seconds=1.2)
+    verdict = line.verdict
+    assert (verdict.words, verdict.finals, verdict.silence_before_ms, verdict.speech_ms) == (4, 1, 500, 1200)
+    assert verdict.weight >= 4
+
+
 def test_an_opt_out_is_no_machine() -> None:
     """Whoever asks to be left alone is there to ask."""
     line = Line()
