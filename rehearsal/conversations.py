@@ -55,7 +55,7 @@ ROWS: Final = (
         ("opts_out", "opted_out", Hears.AMONG_OTHERS, "opt_out"),
         ("opts_out_by_key", "opted_out", Hears.AMONG_OTHERS, "opt_out"),
         ("asks_for_person", "transferred", Hears.AMONG_OTHERS),
-        ("not_available", "conversed", Hears.AMONG_OTHERS),
+        ("not_available", "conversed", Hears.ANYTHING),  # late enough to interrupt the greeting
         ("business_greeting", "conversed", Hears.AMONG_OTHERS),
         ("hangs_up_amid", "conversed", Hears.AMONG_OTHERS),
         ("late_hello", "conversed", Hears.ANYTHING),
@@ -86,7 +86,7 @@ ROWS: Final = (
         ("voicemail_beep", "voicemail_left", Hears.VOICEMAIL),
         ("voicemail_silence", "voicemail_left", Hears.VOICEMAIL),
         ("mailbox_full", "machine_hung_up", Hears.ANYTHING),
-        ("not_available", "delivered", Hears.MESSAGE),
+        ("not_available", "delivered", Hears.AMONG_OTHERS),  # and, before it, that the call is recorded
     ),
     *_rows("clinic-no-machines", ("voicemail_long", "machine_hung_up", Hears.ANYTHING)),
     *_rows("clinic-menu", ("menu", "conversed", Hears.ANYTHING), ("asks_for_person", "conversed", Hears.AMONG_OTHERS)),

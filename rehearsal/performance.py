@@ -57,7 +57,6 @@ class Performance:
         self.said: list[tuple[int, Samples]] = []
         """What was sent: its place on the axis of the answer, in samples, and its sound."""
         self._heard_until = 0.0
-        self._interrupting = False
         self._keys = asyncio.Queue[str](maxsize=64)
         room.on("sip_dtmf_received", self._on_key)
 
@@ -115,7 +114,6 @@ class Performance:
                 await self._hear(step)
             case Interrupt():
                 await self._until(lambda: self._sounding_s() >= step.after_s, step.within_s)
-                self._interrupting = True
             case Record():
                 self._now("record")
                 await asyncio.sleep(step.seconds)
@@ -134,8 +132,8 @@ class Performance:
         self.said.append((round(began_ms * SAMPLE_RATE / 1000), sound))
         await voice.send(sound, self._source)
         self.talk.add(what, text, began_ms, began_ms + len(sound) * 1000 / SAMPLE_RATE)
-        if self._interrupting:  # what was cut short is no turn to wait for; one that goes on is
-            self._heard_until, self._interrupting = self._listening().sounded_at, False
+        if self._sounding_s() < 0:  # who was spoken over and fell silent is waited for; who goes on is heard out
+            self._heard_until = self._listening().sounded_at
 
     async def _hear(self, step: Hear) -> None:
         """A turn of the far end's: sound since the last one, and then quiet."""
