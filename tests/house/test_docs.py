@@ -144,8 +144,10 @@ def test_examples_are_the_files() -> None:
 
 def test_the_campaign_and_the_trunks_of_the_readme_load(tmp_path: Path) -> None:
     """The YAML that the README shows is taken as it stands."""
-    campaign, trunks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert load_campaign(yaml.safe_load(campaign)).id == "rx-refill"
+    campaign, more, trunks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    plain, options = yaml.safe_load(campaign), yaml.safe_load(more)
+    assert load_campaign(plain).id == "rx-refill"
+    assert load_campaign(plain | options | {"type": "two_way"}).agent_api is not None
     password = tmp_path / "trunk"
     password.write_text("secret")
     file = tmp_path / "trunks.yaml"
