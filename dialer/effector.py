@@ -103,6 +103,8 @@ class Runner:
         self.ownership, self.shared, self.clock = ownership, shared, shared.clock
         self._running: dict[str, dict[Effect, asyncio.Task[None] | None]] = {}
         self._slots: dict[str, set[str]] = {}
+        self._granted: set[str] = set()
+        """Calls whose granted slot is still on its way to the core; any other slot that is held is an attempt's."""
         self._turns: dict[str, AskTurn] = {}
         self._opening: dict[tuple[str, int], asyncio.Task[None]] = {}
         """Requests for rooms, by attempt, until the attempt is fenced: a fence must come after the request."""
@@ -166,15 +168,25 @@ class Runner:
         held = self._slots.setdefault(callee.callee_key, set())
         asked = {e.call_id for e in wanted if isinstance(e, AskSlot)}
         for call_id in [c for c in held if c not in asked and not _active(callee, c)]:
-            held.discard(call_id)
-            self.shared.pacer.release(call_id)
+            self._give_back(callee.callee_key, call_id)
         for call in callee.calls.values():
-            if call.phase in ACTIVE and call.call_id not in held:
+            if call.phase not in ACTIVE:
+                continue
+            self._granted.discard(call.call_id)
+            if call.call_id not in held:
                 assert call.rules is not None
                 held.add(call.call_id)
                 self.shared.pacer.occupy(call.call_id, call.rules.trunk)
         if not held:
             del self._slots[callee.callee_key]
+
+    def _give_back(self, callee_key: str, call_id: str) -> None:
+        """Give a call's slot back, if it holds one."""
+        self._granted.discard(call_id)
+        held = self._slots.get(callee_key, set())
+        if call_id in held:
+            held.discard(call_id)
+            self.shared.pacer.release(call_id)
 
     # ---- the table -----------------------------------------------------------------------------------------------
 
@@ -184,7 +196,8 @@ class Runner:
             case LookUp():
                 return self._spawn(look_up(self.ownership, shared, key, call), "look-up")
             case AskSlot():
-                if not self.holds_slot(effect.call_id):
+                if effect.call_id not in self._granted:
+                    self._give_back(key, effect.call_id)  # the attempt's before, where the next is due with its end
                     shared.asking["slot", effect.call_id] = self
                     shared.pacer.ask_slot(effect.call_id, effect.trunk, effect.campaign_id, effect.priority)
                 return None
@@ -244,6 +257,7 @@ class Runner:
         """Hold the slot and tell the core."""
         key = callee_of(call_id)
         self._slots.setdefault(key, set()).add(call_id)
+        self._granted.add(call_id)
         self.ownership.offer(key, i.SlotGranted(id=f"slot/{call_id}", at=self.clock.now(), call_id=call_id))
 
     def turn_granted(self, turn: str) -> None:

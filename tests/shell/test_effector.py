@@ -43,6 +43,21 @@ async def test_a_slot_comes_back_between_attempts(world: World) -> None:
     assert world.last(call, "call_ended")["outcome"] == "delivered"
 
 
+async def test_a_call_whose_retry_is_due_when_its_fence_is_committed_is_granted_a_slot_anew(world: World) -> None:
+    """The log stood still for longer than the pause before the retry: the slot of the attempt before is not the next one's."""
+    world.agents.scripts.append(Script(comes=False))
+    call = world.place()
+    await world.until_told(call, "fence_started")
+    floor = world.parts.floor.place()
+    await floor.take(urgent=True)
+    await world.clock.advance(10)
+    assert "retry_scheduled" not in world.told(call)
+    floor.give()
+    await world.clock.advance(60)
+    assert world.last(call, "call_ended")["outcome"] == "delivered"
+    assert slots(world) == []
+
+
 async def test_a_slot_granted_to_a_call_that_is_cancelled_meanwhile_is_given_back(world: World) -> None:
     """The grant waits in the inbox while the stop overtakes it."""
     world.shared.pacer.set_share(0, 24)
