@@ -34,12 +34,12 @@ class Attending:
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin: the callee has answered."""
+    def start(self, *, understands: bool = True) -> None:
+        """Begin: the callee has answered. `understands` is False where somebody else `take`s in what is said."""
         self._ear.open()
         self._answerer = Answerer(self._language, time.monotonic())
-        for work in (self._hear(), self._understand(), self._tick()):
-            self._tasks.append(asyncio.create_task(work, name="attend"))
+        works = [self._hear(), self._tick(), *([self._understand()] if understands else [])]
+        self._tasks += [asyncio.create_task(work, name="attend") for work in works]
 
     async def close(self) -> None:
         """Stop listening."""
@@ -91,12 +91,13 @@ class Attending:
     async def _understand(self) -> None:
         try:
             async for sound in self._ear.listen(self._settings, self._language):
-                self._take(sound)
-                self._news.set()
+                self.take(sound)
         except RecogniserFailed as failure:
             log.warning("the recogniser failed; whoever answered counts as a person", code=failure.code)
 
-    def _take(self, sound: Sound) -> None:
+    def take(self, sound: Sound) -> None:
+        """Take in what the recogniser said."""
+        self._news.set()
         match sound:
             case SpeechStarted(at):
                 self._judge.speech_started(at)

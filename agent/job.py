@@ -61,6 +61,7 @@ class Conversation:
     reporter: Reporter
     recorder: Recorder
     reason: Reason = "failed"
+    call: Call | None = None
     crashed: bool = False
     """A bug ended it: there is no last word, and the parent says so."""
 
@@ -144,6 +145,7 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
         finally:
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
+        conversation.call = call
         line = Line(room=ctx.room, leg=leg, voice=voice, reporter=reporter, recorder=conversation.recorder)
         reporter.ready()
         renewing = asyncio.create_task(_renew(reporter), name="renew")
@@ -151,7 +153,6 @@ async def _converse(ctx: JobContext, conversation: Conversation, settings: Setti
             return await _held(call, line, conversation)
         finally:
             renewing.cancel()
-            await call.aftermath()
     raise AssertionError("a call is held or has failed")
 
 
@@ -211,6 +212,8 @@ async def _end(ctx: JobContext, conversation: Conversation) -> None:
     leg.let_go = True
     if leg.present and not await hang_up(ctx.api, ctx.job.room.name):
         log.alarm("a hang-up failed", call_id=brief.call_id, attempt=brief.attempt)
+    if conversation.call is not None:
+        await conversation.call.aftermath()
     if conversation.crashed:
         await conversation.recorder.finish(reporter.afterword)
         await reporter.settled(LAST_WORD_TIMEOUT_S)

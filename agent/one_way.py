@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -67,11 +68,13 @@ def listens(brief: Brief) -> bool:
     return brief.conversation.machine != "off"
 
 
-def attend(room: rtc.Room, brief: Brief, settings: Settings) -> Attending | None:
+def attend(
+    room: rtc.Room, brief: Brief, settings: Settings, on_words: Callable[[str], None] | None = None
+) -> Attending | None:
     """Subscribe to the callee's sound where the campaign asks for it; None where it does not, and nothing is heard."""
     if not listens(brief):
         return None
-    return Attending(Ear.attach(room, brief.callee_identity), settings, brief.language)
+    return Attending(Ear.attach(room, brief.callee_identity), settings, brief.language, on_words)
 
 
 async def run(

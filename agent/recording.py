@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from agent.egress import UNANSWERED, Egress, EgressFailed, Seen
 from agent.leg import Leg
-from agent.phrases import NoPhrases, announcement
-from agent.speech import SpeechFailed, Spoken, synthesize
+from agent.phrases import announcement
+from agent.speech import Spoken, synthesize
 from agent.voice import Voice
 from runtime.logs import Log
 from runtime.settings import Settings
@@ -78,10 +78,7 @@ class Recorder:
             return False
         if self._mode == "consent":
             brief = self._brief
-            try:
-                text = announcement(brief.language, brief.conversation.phrases)
-            except NoPhrases:
-                raise SpeechFailed("no_voice") from None
+            text = announcement(brief.language, brief.conversation.phrases)
             self._announcement = await synthesize(text, brief.language, self._settings)
         return True
 

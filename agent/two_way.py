@@ -17,15 +17,18 @@ from livekit.agents.llm import FunctionToolCall
 
 from agent import tools
 from agent.agent_api import AgentApi
+from agent.answerer.answerer import Verdict
+from agent.answering import Answering
 from agent.callee_turns import CalleeTurns, Turn
-from agent.ending import Ended, Reason
+from agent.ending import Ended, Reason, reason_of
 from agent.exchange import TAIL_S, Exchange, Said, Sentence
 from agent.history import History
 from agent.leg import Ending
 from agent.opt_out import asked
 from agent.phrases import Name
+from agent.reception import Reception
 from agent.recogniser import Heard, RecogniserFailed
-from agent.replying import Reply, reply
+from agent.replying import Reply
 from agent.speech import Speaker
 from agent.utterance import Utterance
 from runtime.logs import Log
@@ -35,14 +38,20 @@ from schemas.facts import AgentApiFailed, CalleeHungUp, CallTransferred, Convers
 LISTENER_TIMEOUT_S: Final = 5.0
 OPENING_S: Final = 2.0
 """After the answer: who begins to speak by then says hello, and does not interrupt."""
-WAIT_AT_S: Final = 2.2
-"""Silence after the callee's last word until the agent asks for a moment; 4 s would be a defect."""
-WAIT_AGAIN_S: Final = 2.5
+LOOK_EVERY_S: Final = 0.1
 TOOL_ROUNDS_MAX: Final = 3
 GOODBYE_S: Final = 6.0
 """Kept of the longest call, for a goodbye."""
 
 log = Log("agent.two_way")
+
+
+class MachineFound(Exception):
+    """A machine took the call, or a screener."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.category)
+        self.verdict = verdict
 
 
 class OptedOut(Exception):
@@ -71,27 +80,41 @@ class TwoWay:
         self, brief: Brief, exchange: Exchange, history: History, api: AgentApi, speaker: Speaker, world: World
     ) -> None:
         self._brief, self._exchange, self._history = brief, exchange, history
-        self._api, self._speaker, self._world = api, speaker, world
+        self._world, self._failures_max = world, api.definition.failures_max
+        self._answering = Answering(exchange, history, api, speaker, brief)
         self._evidence: str | None = None
         self._failures = self._prompts = 0
-        self._answered_at = exchange.leg.answered_at
+        self._opening_until = exchange.leg.answered_at + OPENING_S
         self.listening: asyncio.Task[None] | None = None
         """What feeds the callee's turns; its failure ends the conversation."""
+        self.reception: Reception | None = None
+        """What is done with machines, where the campaign wants to know of them."""
+        self._watching: asyncio.Task[Verdict] | None = None
         exchange.check = self._check
         exchange.turns.on_words = self._words
 
     async def hold(self, greeting: Sentence) -> None:
         """Converse until something ends it. Raises: Ended, always; TimeoutError where the caller limits it."""
         try:
-            await self._greet(greeting)
             while True:
-                await self._reply(await self._hear())
+                self._watch()
+                try:
+                    await self._greet(greeting)
+                    while True:
+                        turn = await self._hear()
+                        await self._judged()
+                        await self._reply(turn)
+                except MachineFound as found:
+                    await self._meet(found.verdict)
         except OptedOut as opted_out:
             await self._opt_out(opted_out.evidence)
         except RecogniserFailed as failure:
             log.warning("recognition failed", code=failure.code, call_id=self._brief.call_id)
             self._world.say(AgentApiFailed, service="listen", code=failure.code)
             await self.give_up("failed")
+        finally:
+            if self._watching is not None:
+                self._watching.cancel()
 
     async def give_up(self, reason: Reason) -> NoReturn:
         """Say goodbye and end; who leaves before its end changes nothing. Raises: Ended."""
@@ -130,7 +153,9 @@ class TwoWay:
         self._evidence = self._evidence or asked(self._exchange.turns.text, self._brief.language)
 
     def _check(self) -> None:
-        """Look for what ends the conversation. Raises: OptedOut, RecogniserFailed."""
+        """Look for what ends the conversation. Raises: OptedOut, MachineFound, RecogniserFailed."""
+        if self._watching is not None and self._watching.done():
+            raise MachineFound(self._watching.result())
         if self._evidence is not None:
             raise OptedOut(self._evidence)
         if self.listening is not None and self.listening.done():
@@ -143,6 +168,30 @@ class TwoWay:
             self._history.callee(words)
         await self._last_words("opt_out", "opted_out")
 
+    # -- machines -----------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if self.reception is not None:
+            self._watching = asyncio.create_task(self.reception.machine(), name="watch for a machine")
+            self._watching.add_done_callback(lambda _: self._exchange.news.set())
+
+    async def _judged(self) -> None:
+        """Wait until it is known who answered: a machine's words are not answered."""
+        while self.reception is not None and not self.reception.judged.is_set():
+            await self._exchange.wait(time.monotonic() + LOOK_EVERY_S)
+
+    async def _meet(self, verdict: Verdict) -> None:
+        """Do as the campaign wants with a machine; returns where a person came. Raises: Ended."""
+        assert self.reception is not None
+        self._exchange.turns.turns_taken = 0
+        met = await self.reception.meet(verdict)
+        if met == "left":
+            raise Ended(reason_of(self._exchange.leg, "failed"))
+        if met != "person":
+            raise Ended(met)
+        self._exchange.turns.forget()
+        self._opening_until = time.monotonic() + OPENING_S
+
     # -- turns --------------------------------------------------------------------------------------------------------
 
     async def _greet(self, greeting: Sentence) -> None:
@@ -150,7 +199,7 @@ class TwoWay:
         exchange = self._exchange
 
         def interrupts(turns: CalleeTurns) -> bool:
-            if turns.began_at - self._answered_at > OPENING_S:
+            if turns.began_at > self._opening_until:
                 return True
             if (hello := turns.take(time.monotonic())) is not None:
                 turns.turns_taken = 0
@@ -160,7 +209,7 @@ class TwoWay:
         utterance = Utterance.of(greeting.text, greeting.sound, exchange.news)
         said = await exchange.say(utterance, interrupts=interrupts)
         if said.whole:
-            took_ms = round((said.began_at - self._answered_at) * 1000)
+            took_ms = round((said.began_at - exchange.leg.answered_at) * 1000)
             self._world.say(ConversationStarted, answer_to_audio_ms=took_ms, greeting_ms=said.played_ms)
 
     async def _hear(self) -> Turn:
@@ -182,7 +231,7 @@ class TwoWay:
     async def _reply(self, turn: Turn) -> None:
         """Answer, do what the agent API asks for, and answer again where it must know what came of it."""
         for _ in range(TOOL_ROUNDS_MAX):
-            coming, said = await self._answer(turn)
+            coming, said = await self._answering.answer(turn)
             if coming is None:
                 return
             if coming.failure is not None:
@@ -192,46 +241,13 @@ class TwoWay:
             if not await self._act(coming.calls, said):
                 return
 
-    async def _answer(self, turn: Turn) -> tuple[Reply | None, Said]:
-        """Ask for a reply and speak it; None where the callee spoke again, before it or into it."""
-        self._api.turn += 1
-        utterance = Utterance(self._exchange.news)
-        replying = asyncio.create_task(reply(self._api, self._history.context, self._speaker, utterance), name="reply")
-        replying.add_done_callback(lambda _: self._exchange.news.set())
-        try:
-            if not await self._until_sound(utterance, replying, turn):
-                return None, Said()
-            said = await self._exchange.say(utterance, spoken_for=turn.ended_at) if utterance.frames else Said()
-            if utterance.frames and not said.whole:
-                return None, said
-            coming = await replying
-        finally:
-            replying.cancel()
-            await asyncio.gather(replying, return_exceptions=True)
-        self._log(turn, coming, said)
-        return coming, said
-
-    async def _until_sound(self, utterance: Utterance, replying: asyncio.Task[Reply], turn: Turn) -> bool:
-        """Wait for the reply's first sound, not in silence; False where the callee said more meanwhile."""
-        exchange = self._exchange
-        ask_at = turn.ended_at + WAIT_AT_S
-        while exchange.turns.speaking or not (utterance.frames or replying.done()):
-            if exchange.turns.words_come:
-                return False
-            if time.monotonic() >= ask_at and not exchange.turns.speaking:
-                await exchange.phrase("wait", spoken_for=turn.ended_at)
-                ask_at = time.monotonic() + WAIT_AGAIN_S
-                continue
-            await exchange.wait(None if exchange.turns.speaking else ask_at)
-        return not exchange.turns.words_come
-
     async def _failed(self, coming: Reply) -> None:
         """Excuse a turn without a reply; the last of several in a row ends the call. Raises: Ended."""
         assert coming.failure is not None
         self._failures += 1
         service, code = coming.failure.service, coming.failure.code
         log.warning("a turn failed", service=service, code=code, tries=coming.tries, call_id=self._brief.call_id)
-        if self._failures < self._api.definition.failures_max:
+        if self._failures < self._failures_max:
             await self._exchange.phrase("fallback")
             return
         self._world.say(AgentApiFailed, service=service, code=code)
@@ -277,25 +293,3 @@ class TwoWay:
             raise Ended("transferred")
         log.warning("a transfer was refused", code=refused, call_id=self._brief.call_id)
         return refused
-
-    def _log(self, turn: Turn, coming: Reply, said: Said) -> None:
-        """Say how long what took; no word of it."""
-        if not said.began_at:
-            return
-
-        def ms(begin: float, end: float) -> int:
-            return round((end - begin) * 1000)
-
-        log.info(
-            "replied",
-            call_id=self._brief.call_id,
-            attempt=self._brief.attempt,
-            reply_ms=ms(turn.ended_at, said.began_at),
-            heard_ms=ms(turn.ended_at, turn.heard_at),
-            turn_ms=ms(turn.heard_at, coming.asked_at),
-            api_ms=ms(coming.asked_at, coming.token_at),
-            sentence_ms=ms(coming.token_at, coming.sentence_at),
-            speech_ms=ms(coming.sentence_at, coming.sound_at),
-            play_ms=ms(coming.sound_at, said.began_at),
-            tries=coming.tries,
-        )

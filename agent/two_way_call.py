@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import aiohttp
 from livekit import rtc
 
 from agent import phrases, recogniser, tools, transferring
 from agent.agent_api import AgentApi, Caller
+from agent.attending import Attending
 from agent.ear import Ear
 from agent.ending import Ended, Reason, reached, reason_of
 from agent.exchange import TAIL_S, Exchange, Sentence
 from agent.history import History
+from agent.leg import Leg
 from agent.line import Line
 from agent.phrases import Name
-from agent.speech import Speaker, SpeechFailed, speaker
+from agent.reception import Policy, Reception
+from agent.recogniser import Sound
+from agent.speech import Speaker, Spoken, speaker
 from agent.suppressing import suppress
 from agent.two_way import GOODBYE_S, LISTENER_TIMEOUT_S, TwoWay, World
 from runtime.settings import Settings
@@ -35,21 +39,28 @@ class TwoWayCall:
         http: aiohttp.ClientSession,
         greeting: Sentence,
         sentences: dict[Name, Sentence],
+        policy: Policy,
     ) -> None:
         self._brief, self._settings, self._speaker, self._http = brief, settings, voice, http
-        self._greeting, self._sentences = greeting, sentences
+        self._greeting, self._sentences, self._policy = greeting, sentences, policy
         self._suppressing: asyncio.Task[bool] | None = None
 
     async def run(self, line: Line) -> Reason:
         """Take the call from readiness to its end; whoever is still on the line then is hung up on by the caller."""
-        ear = Ear.attach(line.room, self._brief.callee_identity)
+        brief = self._brief
+        ear = Ear.attach(line.room, brief.callee_identity)
+        attending = Attending(ear, self._settings, brief.language) if brief.conversation.machine != "off" else None
         try:
-            await reached(line.leg, self._brief.ring_timeout_s)
+            await reached(line.leg, brief.ring_timeout_s)
             ear.open()
-            return await self._talk(line, ear)
+            if attending is not None:
+                attending.start(understands=False)
+            return await self._talk(line, ear, attending)
         except Ended as ended:
             return ended.reason
         finally:
+            if attending is not None:
+                await attending.close()
             await ear.close()
 
     async def apologise(self, line: Line) -> None:
@@ -64,12 +75,17 @@ class TwoWayCall:
         if self._suppressing is not None:
             await self._suppressing
 
-    async def _talk(self, line: Line, ear: Ear) -> Reason:
+    async def _talk(self, line: Line, ear: Ear, attending: Attending | None) -> Reason:
         brief = self._brief
         history = History(brief, line.reporter.say)
         exchange = Exchange(line.leg, line.voice, history, self._sentences)
         two_way = TwoWay(brief, exchange, history, self._api(), self._speaker, self._world(line))
-        two_way.listening = asyncio.create_task(_listen(ear, exchange, self._settings, brief.language), name="listen")
+        hearers = [exchange.turns.take_sound]
+        if attending is not None:
+            hearers.append(attending.take)
+            two_way.reception = Reception(attending, self._policy, line.voice, line.leg, line.reporter)
+        sounds = ear.listen(self._settings, brief.language)
+        two_way.listening = asyncio.create_task(_listen(sounds, hearers, line.leg), name="listen")
         two_way.listening.add_done_callback(lambda _: exchange.news.set())
 
         def pressed(event: rtc.SipDTMF) -> None:
@@ -127,25 +143,32 @@ async def prepared(brief: Brief, settings: Settings) -> AsyncIterator[TwoWayCall
 
     Raises: SpeechFailed, RecogniserFailed.
     """
-    try:
-        texts = phrases.phrases(brief.language, brief.conversation.phrases)
-    except phrases.NoPhrases:
-        raise SpeechFailed("no_voice") from None
+    texts = phrases.phrases(brief.language, brief.conversation.phrases)
     async with speaker(brief.language, settings) as voice, aiohttp.ClientSession() as http:
 
         async def sentence(text: str) -> Sentence:
             return Sentence(text=text, sound=await voice.whole(text))
 
-        (greeting, *known), _ = await asyncio.gather(
+        async def spoken(text: str | None) -> Spoken | None:
+            return await voice.whole(text) if text and brief.conversation.machine != "off" else None
+
+        (greeting, *known), voicemail, introduction, _ = await asyncio.gather(
             asyncio.gather(sentence(brief.message), *(sentence(text) for text in texts.values())),
+            spoken(brief.words.voicemail),
+            spoken(brief.words.introduction),
             recogniser.check(settings, brief.language),
         )
-        yield TwoWayCall(brief, settings, voice, http, greeting, dict(zip(texts, known, strict=True)))
+        policy = Policy(
+            machine=brief.conversation.machine, voicemail=voicemail, introduction=introduction or greeting.sound
+        )
+        sentences = dict(zip(texts, known, strict=True))
+        yield TwoWayCall(brief, settings, voice, http, greeting, sentences, policy)
 
 
-async def _listen(ear: Ear, exchange: Exchange, settings: Settings, language: str) -> None:
-    """Feed the callee's turns for as long as there is sound. Raises: RecogniserFailed."""
-    async with contextlib.aclosing(ear.listen(settings, language)) as sounds:
+async def _listen(sounds: AsyncGenerator[Sound, None], hearers: Sequence[Callable[[Sound], None]], leg: Leg) -> None:
+    """Let everybody hear for as long as there is sound. Raises: RecogniserFailed."""
+    async with contextlib.aclosing(sounds):
         async for sound in sounds:
-            exchange.turns.take_sound(sound)
-    await exchange.leg.over  # the track ended before the leg did: nothing more is heard, and silence says so
+            for hear in hearers:
+                hear(sound)
+    await leg.over  # the track ended before the leg did: nothing more is heard, and silence says so

@@ -10,18 +10,15 @@ from typing import Final, Literal, get_args
 
 import yaml
 
+from agent.speech import SpeechFailed
 from schemas.conversation import Phrases
 
 Name = Literal["silence", "goodbye", "fallback", "wait", "opt_out"]
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
 
 
-class NoPhrases(Exception):
-    """A language that the agent has no sentences in."""
-
-
 def announcement(language: str, own: Phrases) -> str:
-    """Return what is said before a call is recorded. Raises: NoPhrases."""
+    """Return what is said before a call is recorded. Raises: SpeechFailed."""
     return own.recording or _of_language(language.partition("-")[0])["recording"]
 
 
@@ -29,12 +26,12 @@ def announcement(language: str, own: Phrases) -> str:
 def _of_language(language: str) -> Mapping[str, str]:
     file = resources.files(__name__) / f"{language}.yaml"
     if not file.is_file():
-        raise NoPhrases
+        raise SpeechFailed("no_voice")
     known: Mapping[str, str] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return known
 
 
 def phrases(language: str, own: Phrases) -> dict[Name, str]:
-    """Return every sentence: the campaign's where it has one, else the language's. Raises: NoPhrases."""
+    """Return every sentence: the campaign's where it has one, else the language's. Raises: SpeechFailed."""
     known, given = _of_language(language.partition("-")[0]), asdict(own)
     return {name: given.get(name) or known[name] for name in NAMES}

@@ -70,6 +70,15 @@ class TalkingPhone(Leg):
         except TimeoutError:
             raise AssertionError(f"{text!r} was not heard ({side}); marks: {self.marks}") from None
 
+    def now_s(self) -> float:
+        """Return where the recording of what was heard is now, in seconds."""
+        assert self._ear is not None
+        return len(self._ear.heard) / SAMPLE_RATE
+
+    def heard_at_s(self) -> float:
+        """Return where in it the mark stands that was waited for last."""
+        return self._heard.heard[self._heard.taken - 1].mark.start / SAMPLE_RATE
+
     @property
     def marks(self) -> list[tuple[int, str]]:
         """Return all marks heard so far."""
