@@ -25,7 +25,7 @@ class OneWayCall:
 
     def __init__(self, brief: Brief, settings: Settings, script: one_way.Script, goodbye: Spoken | None) -> None:
         self._brief, self._settings, self._script, self._goodbye = brief, settings, script, goodbye
-        self._suppressing: asyncio.Task[bool] | None = None
+        self._opted_out = False
 
     async def run(self, line: Line) -> Reason:
         """Take the call from readiness to its end; whoever is still on the line then is hung up on by the caller."""
@@ -49,9 +49,9 @@ class OneWayCall:
         """Say nothing: who hears half a message is rung again, or not."""
 
     async def aftermath(self) -> None:
-        """Wait for what the end of the call does not wait for."""
-        if self._suppressing is not None:
-            await self._suppressing
+        """Tell the dialer's API of an opt-out, too: after the call, for a suppression takes down what rings or talks."""
+        if self._opted_out:
+            await suppress(self._brief.call_id, self._settings)
 
     async def _deliver(self, line: Line, opting_out: OptingOut | None) -> Reason:
         on_words = None if opting_out is None else opting_out.words
@@ -63,7 +63,7 @@ class OneWayCall:
     async def _let_go(self, line: Line, evidence: str, goodbye: Spoken) -> Reason:
         """Tell of an opt-out twice, on the log and to the dialer's API, and acknowledge it."""
         line.reporter.say(OptOutHeard, evidence=evidence)
-        self._suppressing = asyncio.create_task(suppress(self._brief.call_id, self._settings), name="suppress")
+        self._opted_out = True
         line.voice.source.clear_queue()
         played = await line.voice.play(goodbye, line.leg.over, lambda: None)
         if played.whole:

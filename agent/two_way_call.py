@@ -43,7 +43,7 @@ class TwoWayCall:
     ) -> None:
         self._brief, self._settings, self._speaker, self._http = brief, settings, voice, http
         self._greeting, self._sentences, self._policy = greeting, sentences, policy
-        self._suppressing: asyncio.Task[bool] | None = None
+        self._opted_out = False
 
     async def run(self, line: Line) -> Reason:
         """Take the call from readiness to its end; whoever is still on the line then is hung up on by the caller."""
@@ -71,9 +71,9 @@ class TwoWayCall:
             await line.leg.lasts(TAIL_S)
 
     async def aftermath(self) -> None:
-        """Wait for what the end of the call does not wait for."""
-        if self._suppressing is not None:
-            await self._suppressing
+        """Tell the dialer's API of an opt-out, too: after the call, for a suppression takes down what rings or talks."""
+        if self._opted_out:
+            await suppress(self._brief.call_id, self._settings)
 
     async def _talk(self, line: Line, ear: Ear, attending: Attending | None) -> Reason:
         brief = self._brief
@@ -132,7 +132,7 @@ class TwoWayCall:
             return await transferring.transfer(line.room.name, identity, destination, self._settings)
 
         def suppressed() -> None:
-            self._suppressing = asyncio.create_task(suppress(self._brief.call_id, self._settings), name="suppress")
+            self._opted_out = True
 
         return World(say=line.reporter.say, press=press, transfer=transfer, suppress=suppressed)
 
