@@ -90,8 +90,8 @@ def lay_out(run_dir: Path, provisions: Provisions, campaign: Mapping[str, object
     """Write the files of a proof: settings, campaign, trunk."""
     base = networks.lay_out(run_dir, provisions)
     ports = (base.ports.dialer, *free_ports(DIALERS - 1))
-    campaigns, trunks = base.run_dir / "campaigns", base.run_dir / "trunks.yaml"
-    campaigns.mkdir(exist_ok=True)
+    campaigns, trunks = base.run_dir / "proof" / "campaigns", base.run_dir / "proof" / "trunks.yaml"
+    campaigns.mkdir(parents=True, exist_ok=True)
     (campaigns / f"{campaign['id']}.yaml").write_text(yaml.safe_dump(dict(campaign)))
     rehearsed = yaml.safe_load((Path(__file__).parent / "trunks.yaml").read_text())["trunks"][0]
     trunk = {**rehearsed, "calls_per_s": CALLS_PER_S, "concurrency_max": CONCURRENCY_MAX}
