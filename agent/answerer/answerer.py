@@ -30,8 +30,8 @@ GREETING_PAUSE_S: Final = 0.7
 """After a bare greeting: a machine's next sentence has mostly begun by then."""
 MACHINE_PAUSE_S: Final = 0.7
 """After a machine's sentence: a person's question may follow ("our office is closed, how may I help you")."""
-DOUBT_PAUSE_S: Final = 1.1
-"""After weak evidence, or words that no rule knows: a machine goes on, a person waits."""
+DOUBT_PAUSE_S: Final = 1.05
+"""After little evidence, or words that no rule knows: a machine goes on, a person waits."""
 SOUND_HOLDS_S: Final = 2.0
 """How long sound alone, without words, may keep a verdict waiting: a recogniser is late to say that speech goes on."""
 WORDS_WAIT_S: Final = 1.0
@@ -317,7 +317,7 @@ class Answerer:
 def _pause_of(finding: Finding, *, is_machine: bool) -> float:
     """How long nothing may be said before this finding is believed."""
     if is_machine:
-        return MACHINE_PAUSE_S
+        return MACHINE_PAUSE_S if finding.weight >= 2 * DECIDES else DOUBT_PAUSE_S
     if finding.category == "uncertain" or not finding.weight:
         return DOUBT_PAUSE_S
     return PERSON_PAUSE_S if finding.weight >= DECIDES else GREETING_PAUSE_S
