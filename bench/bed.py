@@ -28,7 +28,7 @@ DELETED_TIMEOUT_S: Final = 60.0
 
 
 @asynccontextmanager
-async def broker(run_dir: Path = RUN_DIR) -> AsyncIterator[str]:
+async def broker(run_dir: Path = RUN_DIR, jvm_flags: tuple[str, ...] = kafka.FULL_SPEED) -> AsyncIterator[str]:
     """Run a broker with no data; gives its bootstrap address."""
     shutil.rmtree(run_dir / "kafka", ignore_errors=True)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ async def broker(run_dir: Path = RUN_DIR) -> AsyncIterator[str]:
         data_dir=(run_dir / "kafka").resolve(),
         port=port,
         controller_port=controller_port,
-        jvm_flags=kafka.FULL_SPEED,
+        jvm_flags=jvm_flags,
     )
     await kafka.prepare(node)
     async with Supervisor(run_dir.resolve()) as supervisor:

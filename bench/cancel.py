@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import httpx
@@ -32,11 +32,21 @@ PAUSE_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heap:
+    """A small dialer: what it may hold, and what the kernel gives it (RLIMIT_DATA: heap, stacks, private mappings)."""
+
+    open_calls_max: int
+    inbox_max: int
+    memory_max_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """How many calls are cancelled, half of them behind so many commands."""
 
     cancels: int
     backlog: int
+    heap: Heap | None = None
 
 
 FULL: Final = Size(cancels=240, backlog=1_000_000)
@@ -74,7 +84,8 @@ async def cancel(bootstrap: str, size: Size, seed: int, *, fresh: bool = True) -
         running("cancel") as dialer,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as client,
     ):
-        began = await dialer.ask(bootstrap=bootstrap, port=port, calls=size.cancels)
+        heap = {} if size.heap is None else asdict(size.heap)
+        began = await dialer.ask(bootstrap=bootstrap, port=port, calls=size.cancels, **heap)
         assert began["ready"], "the dialer did not start"
         calls = [await _place(client, next(source), f"live-{seed}-{n}") for n in range(size.cancels)]
         async with asyncio.timeout(TALKING_TIMEOUT_S):

@@ -124,6 +124,7 @@ class Phones:
 
 def _settings(asked: dict[str, Any], folder: Path) -> Settings:
     rooms_max = asked["calls"] + ROOMS_BESIDE
+    small = {name: asked[name] for name in ("open_calls_max", "inbox_max") if name in asked}
     (folder / "trunks.yaml").write_text(TRUNKS.format(rooms_max))
     return Settings(
         kafka_bootstrap=asked["bootstrap"],
@@ -137,6 +138,7 @@ def _settings(asked: dict[str, Any], folder: Path) -> Settings:
         port=asked["port"],
         group_id="bench-cancel",
         rooms_max=rooms_max,
+        **small,
     )
 
 
@@ -149,6 +151,7 @@ def _state(app: App, phones: Phones) -> dict[str, Any]:
         "talking": sorted(phones.talking),
         "hung_up": phones.hung_up,
         "taken": done,
+        "open_calls": sum(o.current.callees.open_calls for o in owners if o.current is not None),
         "rss_mib": used.ru_maxrss / 1024,
         "commits": REGISTRY.get_sample_value("dialer_commit_seconds_count"),
         "commits_s": REGISTRY.get_sample_value("dialer_commit_seconds_sum"),
@@ -159,6 +162,8 @@ async def cancel() -> None:
     """Serve a parent: the first line starts the dialer, each further one is answered with what is going on."""
     reader = await lines()
     asked = orjson.loads(await reader.readline())
+    if memory_mib := asked.get("memory_max_mib"):
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mib * 2**20, memory_mib * 2**20))
     with tempfile.TemporaryDirectory() as folder:
         app = App(_settings(asked, Path(folder)))
         phones = Phones(asked["bootstrap"])

@@ -146,6 +146,7 @@ class App:
             campaigns=self._campaigns,
             batch_max=settings.batch_max,
             inbox_max=settings.inbox_max,
+            open_calls_max=settings.open_calls_max,
             effects=lambda ownership: Runner(ownership, self._shared),
         )
         logs = KafkaLog(settings.kafka_bootstrap, self.clock)

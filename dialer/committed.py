@@ -21,6 +21,7 @@ class Committed:
 
     def __init__(self) -> None:
         self._held: dict[str, Callee | bytes] = {}
+        self.open_calls = 0
         self._parked: set[str] = set()
 
     def __contains__(self, callee_key: str) -> bool:
@@ -59,6 +60,8 @@ class Committed:
 
     def keep(self, callee: Callee, snapshot: bytes) -> None:
         """Take a callee as it was committed; an empty snapshot was a tombstone."""
+        held = self._held.get(callee.callee_key)
+        self.open_calls += len(callee.calls) - (len(held.calls) if isinstance(held, Callee) else 0)
         if callee.calls:
             self._held[callee.callee_key] = callee
         elif snapshot:
@@ -76,4 +79,5 @@ class Committed:
             return None
         if decoded.calls:
             self._held[callee_key] = decoded
+            self.open_calls += len(decoded.calls)
         return decoded

@@ -31,10 +31,6 @@ class Inbox:
         for record in records:
             (self.commands if record.topic == COMMANDS.name else self.observations).append(record)
 
-    def is_empty(self) -> bool:
-        """Tell whether nothing waits."""
-        return not (self.stops or self.inputs or self.observations or self.commands)
-
     def is_urgent(self) -> bool:
         """Tell whether something waits that is about a call in flight, or stops one."""
         return bool(self.stops or self.inputs or self.observations)

@@ -6,6 +6,7 @@ Guarantees:
 2. Any error or missing answer of the log ends this ownership; nothing of its memory is used afterwards.
 3. Stops are taken before everything else in every turn, and a turn ends early when one waits.
 4. A record below the position is dropped: inputs are taken exactly once, whatever the feed hands out.
+5. Commands are taken while fewer calls than a bound are open; the others wait on their topic (ADR 16).
 
 Source: design §5.
 """
@@ -61,6 +62,8 @@ POSITIONS_IDLE_S: Final = 5.0
 FACTS_SIZE_MAX: Final = 256 * 1024
 """Characters that the numbers of seen facts may take in one callee's snapshot: what a record can hold is bounded, for an
 output that the broker refuses would be made again, and refused again, for ever."""
+OPEN_CALLS_MAX: Final = 20_000
+"""Calls without an end that a partition remembers, about 5 KB each, before commands wait on their topic."""
 REJECTED_FIELDS: Final = {"conflict": "request_id", "too_many": "to", "too_many_facts": "number"}
 
 log = Log("dialer.ownership")
@@ -101,6 +104,7 @@ class Parts:
     campaigns: Campaigns
     batch_max: int
     inbox_max: int
+    open_calls_max: int = OPEN_CALLS_MAX
     effects: Callable[[Ownership], Effects]
     floor: Floor = field(init=False)
     """One for all ownerships of the process."""
@@ -128,6 +132,7 @@ class _Turn:
     outcomes: list[str] = field(default_factory=list)
     stops: int = 0
     inputs: int = 0
+    opened: int = 0
     urgent: bool = False
     snapshots: dict[str, bytes] = field(default_factory=dict)
 
@@ -157,6 +162,8 @@ class Ownership:
         self._space = asyncio.Event()
         self._space.set()
         self._committed_at = 0.0
+        self._open_calls = metrics.FILL.labels(f"open_calls:{partition}")
+        metrics.BOUND.labels(f"open_calls:{partition}").set(parts.open_calls_max)
         self._effects = parts.effects(self)
 
     # ---- what comes in -------------------------------------------------------------------------------------------
@@ -276,7 +283,7 @@ class Ownership:
         self._space.set()
 
     async def _wait(self) -> None:
-        if not self._inbox.is_empty():
+        if self._inbox.is_urgent() or (self._inbox.commands and self._has_room(0)):
             await self._clock.sleep(0)
             return
         await self._wakeup.wait(self._timers.next_due())
@@ -335,12 +342,16 @@ class Ownership:
         elif inbox.observations:
             turn.urgent = True
             self._take_record(turn, inbox.observations.popleft())
-        elif inbox.commands:
+        elif inbox.commands and self._has_room(turn.opened):
             self._translator.read_ahead(inbox.commands)
             self._take_record(turn, inbox.commands.popleft())
         else:
             return False
         return True
+
+    def _has_room(self, opened: int) -> bool:
+        """Tell whether commands are taken: what is open is held in memory, here and wherever this partition goes."""
+        return self.callees.open_calls + opened < self._parts.open_calls_max
 
     def _take_record(self, turn: _Turn, raw: RawRecord) -> None:
         position = turn.positions.get(raw.topic, self.positions.get(raw.topic, 0))
@@ -395,6 +406,7 @@ class Ownership:
         if not done.events and is_forgettable(callee, turn.now) and callee_key in self.callees:
             turn.changed[callee_key] = callee
         if done.events:
+            turn.opened += len(done.callee.calls) - len(callee.calls)
             turn.changed[callee_key] = done.callee
             for recorded in done.events:
                 turn.records.append(event_record(self.partition, callee_key, recorded, traceparent))
@@ -446,6 +458,7 @@ class Ownership:
             self._outcomes.pop(outcome, None)
         for callee_key, snapshot in turn.snapshots.items():
             self.callees.keep(turn.changed[callee_key], snapshot)
+        self._open_calls.set(self.callees.open_calls)
         slice_began = self._clock.monotonic()
         for callee_key in turn.touched:
             if not self.alive:

@@ -71,6 +71,11 @@ class Settings:
     session_timeout_s: PositiveSeconds = _env("DIALER_SESSION_TIMEOUT_S", 10.0, "consumer session timeout")
     batch_max: Positive = _env("DIALER_BATCH_MAX", 2000, "inputs a transaction takes at most")
     inbox_max: Positive = _env("DIALER_INBOX_MAX", 10_000, "inputs that wait at a partition before fetching pauses")
+    open_calls_max: Positive = _env(
+        "DIALER_OPEN_CALLS_MAX",
+        20_000,
+        "calls without an end of a partition (of 24), about 5 KB each, before commands wait",
+    )
     campaigns_dir: str = _env("DIALER_CAMPAIGNS_DIR", "", "directory of campaign YAML files (the embedded default)")
     campaigns_url: str = _env("DIALER_CAMPAIGNS_URL", "", "campaign service; used instead of the directory when set")
     campaigns_ttl_s: PositiveSeconds = _env("DIALER_CAMPAIGNS_TTL_S", 30.0, "how long a definition is taken as current")

@@ -230,6 +230,36 @@ async def test_a_full_inbox_holds_its_feed_back_and_loses_nothing() -> None:
     await world.close()
 
 
+async def test_commands_wait_on_their_topic_while_too_many_calls_are_open_and_stops_do_not() -> None:
+    """Memory is bounded, also over a take-over; a cancel meets a call that still waits on the topic; each end makes room."""
+    world = World()
+    world.parts = replace(world.parts, open_calls_max=3)
+    await world.start(ANN)
+    calls = [world.place(request=f"r-{n}", not_before="2026-11-22T17:00:00Z") for n in range(10)]
+    await world.clock.advance(1)
+
+    def requested() -> list[str]:
+        return [e["subject"] for e in world.log() if short(e) == "call_requested"]
+
+    assert requested() == calls[:3]
+    assert world.ownership().positions[COMMANDS.name] == 3
+    world.lose()
+    await world.clock.advance(5)
+    assert requested() == calls[:3]
+    world.stop("cancel_call", "last", call_id=calls[9])
+    await world.clock.advance(1)
+    for n, call in enumerate(calls[:9]):
+        assert requested() == calls[: min(n + 3, 10)]
+        world.stop("cancel_call", f"stop-{n}", call_id=call)
+        await world.clock.advance(1)
+    assert requested() == calls
+    refused = [e["subject"] for e in world.log() if short(e) == "call_refused"]
+    assert sorted(refused) == sorted(calls)
+    assert world.ownership().callees.open_calls == 0
+    assert world.rejected() == []
+    await world.close()
+
+
 # ---- what is written fits ----------------------------------------------------------------------------------------
 
 
