@@ -12,9 +12,10 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import bed
+from bench import bed, call_bed, conversing
 from bench import cancel as cancelling
 from bench.answer_to_audio import answer_to_audio
+from bench.at_once import calls_at_once
 from bench.child import ask_once
 from bench.figure import AT_LEAST, AT_MOST, Bound, Figure, Round, show, write
 from bench.latency import latency, percentile
@@ -39,6 +40,19 @@ FIGURES: Final[dict[str, tuple[str, Bound | None]]] = {
     "live_call_bytes": ("bytes", Bound(sign=AT_MOST, bound=LIVE_CALL_BYTES)),
     "answer_to_audio_ms": ("ms p50", Bound(sign=AT_MOST, bound=300)),
     "answer_to_audio_p99_ms": ("ms p99", Bound(sign=AT_MOST, bound=600)),
+    "reply_ms": ("ms p50", Bound(sign=AT_MOST, bound=1_200, goal=900)),
+    "reply_p95_ms": ("ms p95", None),
+    **{f"reply_{part}_ms": ("ms p50", None) for part in conversing.PARTS},
+    "silence_max_ms": ("ms", Bound(sign=AT_MOST, bound=4_000)),
+    "call_start_cpu_s": ("s", None),
+    "one_way_start_cpu_s": ("s", None),
+    "talk_minute_cpu_s": ("s", Bound(sign=AT_MOST, bound=2, of_ratio=True, goal=1.5)),
+    "one_way_minute_cpu_s": ("s", Bound(sign=AT_MOST, bound=2, of_ratio=True, goal=1.5)),
+    "idle_process_mb": ("MB", Bound(sign=AT_MOST, bound=35, goal=30)),
+    "call_mb": ("MB", None),
+    "one_way_mb": ("MB", None),
+    "calls_at_once": ("calls", Bound(sign=AT_LEAST, bound=8, goal=12)),
+    "one_way_at_once": ("calls", Bound(sign=AT_LEAST, bound=8, goal=12)),
     "takeover_growth": ("s", Bound(sign=AT_MOST, bound=GROWTH_MAX, of_ratio=True)),
     "takeover_100k_s": ("s", None),
 }
@@ -59,6 +73,10 @@ class _Run:
         """Keep one round."""
         self.rounds.setdefault(name, []).append(Round(value=value, limit=limit))
         self.console.print(f"  {name}: {value:,.2f} (limit {limit:,.2f})", highlight=False)
+
+    def tell(self, line: str) -> None:
+        """Say something beside the figures."""
+        self.console.print(f"  {line}", highlight=False)
 
     def figures(self) -> list[Figure]:
         """Return what was measured, in the order of the table."""
@@ -122,6 +140,21 @@ async def _audio(run: _Run, number: int) -> None:
     run.add("answer_to_audio_p99_ms", percentile(delays, 0.99), 600)
 
 
+async def _conversations(run: _Run, number: int) -> None:
+    del number
+    size = conversing.QUICK if run.quick else conversing.FULL
+    async with call_bed.stage() as stage:
+        for name, (value, limit) in (await conversing.conversations(stage, size, run.tell)).items():
+            run.add(name, value, limit)
+
+
+async def _at_once(run: _Run, number: int) -> None:
+    del number
+    async with call_bed.stage() as stage:
+        for name, kind in (("calls_at_once", stage.two_way), ("one_way_at_once", stage.one_way)):
+            run.add(name, await calls_at_once(stage, kind, run.tell), conversing.AT_ONCE)
+
+
 async def _takeover(run: _Run, number: int) -> None:
     if number or not run.long:
         return
@@ -142,9 +175,13 @@ MEASURES: Final[dict[str, Callable[[_Run, int], Awaitable[None]]]] = {
     "core_steps": _core_steps,
     "live_call_bytes": _live_calls,
     "answer_to_audio": _audio,
+    "conversations": _conversations,
+    "calls_at_once": _at_once,
     "takeover_growth": _takeover,
 }
-_NEED_NO_BROKER: Final = frozenset({"core_steps", "live_call_bytes", "answer_to_audio"})
+_NEED_NO_BROKER: Final = frozenset(
+    {"core_steps", "live_call_bytes", "answer_to_audio", "conversations", "calls_at_once"}
+)
 
 
 async def _measure(arguments: argparse.Namespace, console: Console) -> list[Figure]:

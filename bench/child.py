@@ -21,6 +21,9 @@ CHILDREN: Final = {
     "live_calls": "bench.live_calls",
     "stages": "bench.stages",
     "cancel": "bench.cancel_child",
+    "bare_source": "bench.bare_call",
+    "bare_far_end": "bench.bare_call",
+    "bare_reply": "bench.bare_call",
 }
 ANSWER_TIMEOUT_S: Final = 1800.0
 END_TIMEOUT_S: Final = 20.0

@@ -62,8 +62,8 @@ def judge(fate: Fate, attempt_id: str, carrier_dir: Path) -> Judged:
         finding = f"{name}: the phone answered, and there is no recording of it; see carrier.log"
         return Judged(name=name, turns=0, silences_ms=(), after_beep_ms=None, voicemail_whole=None, findings=(finding,))
     where = f"listen to {carrier_dir}/heard/{attempt_id}.wav, and {carrier_dir}/talks/{attempt_id}.json"
-    loud = _loud(heard.samples)
-    silences = tuple(_silence(talk, said, loud) for said in talk.of("say"))
+    loud = sounding(heard.samples)
+    silences = tuple(silence(talk, said, loud) for said in talk.of("say"))
     whole = after_ms = None
     wrong = [*_greeting(fate, heard), *_phrases(fate, heard)]
     if fate.request.expected.hears is Hears.VOICEMAIL:
@@ -150,17 +150,17 @@ def _voicemail(fate: Fate, talk: Talk, heard: Samples, loud: list[tuple[float, f
 # -- silence ----------------------------------------------------------------------------------------------------------
 
 
-def _loud(samples: Samples) -> list[tuple[float, float]]:
+def sounding(samples: Samples) -> list[tuple[float, float]]:
     """Find the stretches in which somebody is heard: (begin, end) in milliseconds."""
     whole = samples[: len(samples) // _FRAME * _FRAME].astype(np.int32).reshape(-1, _FRAME)
-    sounding = np.zeros(len(whole) + 2, dtype=np.int8)
-    sounding[1:-1] = np.abs(whole).max(axis=1, initial=0) > SOUND_MIN
-    edges = np.flatnonzero(np.diff(sounding))
+    heard = np.zeros(len(whole) + 2, dtype=np.int8)
+    heard[1:-1] = np.abs(whole).max(axis=1, initial=0) > SOUND_MIN
+    edges = np.flatnonzero(np.diff(heard))
     stretches = [(float(a) * _FRAME_MS, float(b) * _FRAME_MS) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     return [(begin, end) for begin, end in stretches if end - begin >= _LEAST_MS]
 
 
-def _silence(talk: Talk, said: Moment, loud: list[tuple[float, float]]) -> float:
+def silence(talk: Talk, said: Moment, loud: list[tuple[float, float]]) -> float:
     """How long after its line the phone heard nothing: until the far end, itself again, or the end of the call."""
     mine = [m.begin_ms for m in talk.of("say", "beep", "press") if m.begin_ms > said.end_ms]
     theirs = [max(begin, said.end_ms) for begin, end in loud if end > said.end_ms]

@@ -40,6 +40,7 @@ class JsonLines(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "process": self._process,
+            "pid": record.process,
             "logger": record.name,
             "message": _NUMBER.sub("#", record.getMessage()),
         }
