@@ -151,8 +151,13 @@ async def _conversations(run: _Run, number: int) -> None:
 async def _at_once(run: _Run, number: int) -> None:
     del number
     async with call_bed.stage() as stage:
-        for name, kind in (("calls_at_once", stage.two_way), ("one_way_at_once", stage.one_way)):
-            run.add(name, await calls_at_once(stage, kind, run.tell), conversing.AT_ONCE)
+        run.add("calls_at_once", await calls_at_once(stage, stage.two_way, run.tell), conversing.AT_ONCE)
+
+
+async def _one_way_at_once(run: _Run, number: int) -> None:
+    del number
+    async with call_bed.stage() as stage:
+        run.add("one_way_at_once", await calls_at_once(stage, stage.one_way, run.tell), conversing.AT_ONCE)
 
 
 async def _takeover(run: _Run, number: int) -> None:
@@ -177,10 +182,11 @@ MEASURES: Final[dict[str, Callable[[_Run, int], Awaitable[None]]]] = {
     "answer_to_audio": _audio,
     "conversations": _conversations,
     "calls_at_once": _at_once,
+    "one_way_at_once": _one_way_at_once,
     "takeover_growth": _takeover,
 }
 _NEED_NO_BROKER: Final = frozenset(
-    {"core_steps", "live_call_bytes", "answer_to_audio", "conversations", "calls_at_once"}
+    {"core_steps", "live_call_bytes", "answer_to_audio", "conversations", "calls_at_once", "one_way_at_once"}
 )
 
 
