@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from bench.bed import RUN_DIR
 from bench.processes import Worker
 from bench.requests import Command, place_call, stop
 from rehearsal import network
+from rehearsal.personas import PER_SCRIPT, SCRIPT_NAMES
 from rehearsal.provision import provision
 from rehearsal.supervisor import Supervisor
 from rehearsal.witness import Dial, dials_of
@@ -41,6 +42,20 @@ MESSAGE: Final = (
     "you. If somebody else comes for you, that person needs a letter from you. Thank you, and have a good day."
 )
 """About fifteen seconds."""
+_ORIGINS: Final[Mapping[str, str]] = {
+    "bench-message": "rx-refill",
+    "bench-talk": "clinic",
+    "bench-slow": "clinic-slow",
+    "bench-timeout": "clinic-timeout",
+    "bench-error": "clinic-error",
+}
+"""The measured campaigns, each with the rehearsal's that it is made from."""
+TRIALS: Final = (
+    *(("bench-talk", script) for script in ("interrupts", "stays_silent", "presses_keys", "late_hello")),
+    *(("bench-talk", script) for script in ("business_greeting", "asks_for_person")),
+    *(("bench-slow", "talks"), ("bench-timeout", "talks"), ("bench-error", "talks")),
+)
+"""What may leave a line silent: callees who do not simply answer, and agent APIs that do not."""
 _AREAS: Final = ("212", "312", "415", "305", "404", "617", "206", "702", "303", "512")
 _TRUNK: Final = Path(__file__).resolve().parent.parent / "rehearsal" / "trunks.yaml"
 
@@ -59,10 +74,11 @@ def _listeners() -> Iterator[str]:
         yield f"+1{_AREAS[n % 10]}{220 + n // 100}010{n // 10 % 10}"
 
 
-def _talkers() -> Iterator[str]:
-    """Give numbers whose phones talk, in English: area code 646, last digits 00 to 04."""
+def _acting(script: str) -> Iterator[str]:
+    """Give numbers whose phones act by a script, in English."""
+    first = SCRIPT_NAMES.index(script) * PER_SCRIPT
     for n in count():
-        yield f"+1646{220 + n // 500}{n // 5 % 100:02d}0{n % 5}"
+        yield f"+1646{220 + n // 500}{n // PER_SCRIPT % 100:02d}{first + n % PER_SCRIPT:02d}"
 
 
 class Stage:
@@ -71,19 +87,23 @@ class Stage:
     def __init__(self, laid_out: network.Network, worker: Worker, idle: int) -> None:
         self.network, self.worker, self.idle = laid_out, worker, idle
         self.one_way = Kind(campaign="bench-message", numbers=_listeners())
-        self.two_way = Kind(campaign="bench-talk", numbers=_talkers())
+        acting = {script: _acting(script) for script in ("talks", *(script for _, script in TRIALS))}
+        self.two_way = Kind(campaign="bench-talk", numbers=acting["talks"])
+        self.trials = tuple(Kind(campaign=campaign, numbers=acting[script]) for campaign, script in TRIALS)
         self._asked = 0
 
     async def wave(self, kind: Kind, calls: int, *, talk_s: float | None = None) -> list[Dial]:
-        """Make so many calls at once; returns what became of them when all have ended. Raises: TimeoutError.
+        """Make so many calls of a kind at once, as `ask` does."""
+        return await self.ask([(kind.campaign, next(kind.numbers)) for _ in range(calls)], talk_s)
+
+    async def ask(self, wanted: Sequence[tuple[str, str]], talk_s: float | None = None) -> list[Dial]:
+        """Make calls (campaign and number) at once; returns what became of them when all have ended. Raises: TimeoutError.
 
         `talk_s`: all are taken back so long after the last answer, or when the first ends by itself.
         """
-        known = {dial.dial_id for dial in self._dials()}
-        numbers = [next(kind.numbers) for _ in range(calls)]
-        first = self._asked
-        self._asked += calls
-        await self._send(COMMANDS, [self._command(number, first + n, kind) for n, number in enumerate(numbers)])
+        known, calls = {dial.dial_id for dial in self._dials()}, len(wanted)
+        first, self._asked = self._asked, self._asked + calls
+        await self._send(COMMANDS, [self._command(*one, nth) for nth, one in enumerate(wanted, first)])
         async with asyncio.timeout(WAVE_TIMEOUT_S):
             if talk_s is not None:
                 while self.talking() < calls and not self._ended(known):
@@ -94,8 +114,8 @@ class Stage:
                 await asyncio.sleep(POLL_S)
         return ended
 
-    def _command(self, number: str, nth: int, kind: Kind) -> Command:
-        return place_call(number, f"wave-{nth}", pepper=self.network.pepper, campaign=kind.campaign)
+    def _command(self, campaign: str, number: str, nth: int) -> Command:
+        return place_call(number, f"wave-{nth}", pepper=self.network.pepper, campaign=campaign)
 
     def _taken_back(self, dial: Dial) -> Command:
         call_id = dial.attempt_id.rpartition("-")[0]
@@ -166,10 +186,8 @@ def _wide_trunk(run_dir: Path) -> Path:
 
 def _campaigns(directory: Path) -> None:
     """Write the measured campaigns beside the run's own: nothing recorded, one dial each."""
-    for name, origin, changes in (
-        ("bench-message", "rx-refill", {"message": MESSAGE}),
-        ("bench-talk", "clinic", {"recording": "off"}),
-    ):
+    for name, origin in _ORIGINS.items():
         told = yaml.safe_load((directory / f"{origin}.yaml").read_text())
-        told |= {"id": name, "attempts_max": 1, **changes}
+        told |= {"id": name, "attempts_max": 1, "recording": "off"}
+        told |= {"message": MESSAGE} if origin == "rx-refill" else {}
         (directory / f"{name}.yaml").write_text(yaml.safe_dump(told))

@@ -22,7 +22,7 @@ import orjson
 from livekit import api
 
 from bench.bare_call import MARK_MS
-from bench.call_bed import Kind, Stage
+from bench.call_bed import TRIALS, Kind, Stage
 from bench.child import ask_once, running
 from bench.latency import percentile
 from bench.processes import Worker
@@ -63,8 +63,6 @@ class Turns:
 
     reply: list[float] = field(default_factory=list)
     """End of the words to the first sound at the phone."""
-    silence: list[float] = field(default_factory=list)
-    """End of the phone's sound to anybody's next."""
     parts: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
 
 
@@ -137,15 +135,7 @@ def turns_of(stage: Stage, dials: Sequence[Dial], found: Turns) -> None:
         if line.get("message") == "replied" and (name := f"{line['call_id']}-{line['attempt']}") in told:
             told[name].append(line)
     for dial in dials:
-        talk, heard = (
-            talk_of(stage.network.carrier_dir, dial.attempt_id),
-            heard_of(stage.network.carrier_dir, dial.attempt_id),
-        )
-        assert talk is not None, "a phone that does not talk"
-        assert heard is not None
-        loud = sounding(heard.samples)
-        waits = [silence(talk, said, loud) for said in talk.of("say")]
-        found.silence += waits
+        waits = waits_of(stage, dial)
         replies = told[dial.attempt_id]
         # The first thing a phone says is a hello, which the greeting answers.
         for waited_ms, said in zip(waits[1:], replies, strict=False):
@@ -167,6 +157,27 @@ def split(found: Turns, reply_ms: float, said: dict[str, Any]) -> None:
     for name, took_ms in parts.items():
         found.parts[name].append(took_ms)
     found.parts["network"].append(reply_ms - sum(parts.values()))
+
+
+async def silences(stage: Stage, tell: Callable[[str], None]) -> float:
+    """Try the line with callees and agent APIs that do not simply answer; returns its longest silence in milliseconds."""
+    wanted = [(kind.campaign, next(kind.numbers)) for kind in stage.trials]
+    dials = {dial.number: dial for dial in await stage.ask(wanted)}
+    found = dict[str, float]()
+    for (_, number), (campaign, script) in zip(wanted, TRIALS, strict=True):
+        found[f"{campaign} {script}"] = max(waits_of(stage, dials[number]), default=0.0)
+    tell("longest silences, ms: " + ", ".join(f"{name} {ms:.0f}" for name, ms in found.items()))
+    return max(found.values())
+
+
+def waits_of(stage: Stage, dial: Dial) -> list[float]:
+    """Return how long nobody was heard after each thing the phone said."""
+    directory = stage.network.carrier_dir
+    talk, heard = talk_of(directory, dial.attempt_id), heard_of(directory, dial.attempt_id)
+    assert talk is not None, "a phone that does not talk"
+    assert heard is not None
+    loud = sounding(heard.samples)
+    return [silence(talk, said, loud) for said in talk.of("say")]
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------
@@ -225,7 +236,6 @@ FULL: Final = Size(1, 4)
 PLAIN_START_CPU_S: Final = 0.25
 PLAIN_IDLE_MB: Final = 50.0
 """A plain livekit-agents worker on such a machine (reference/livekit.md 9)."""
-SILENCE_MAX_MS: Final = 4_000.0
 AT_ONCE: Final = 8
 
 Found = dict[str, tuple[float, float]]
@@ -263,7 +273,6 @@ def _of_turns(turns: Turns, floor: dict[str, list[float]]) -> Found:
         "reply_ms": (percentile(turns.reply, 0.5), percentile(floor["reply"], 0.5)),
         "reply_p95_ms": (percentile(turns.reply, 0.95), percentile(floor["reply"], 0.95)),
         **parts,
-        "silence_max_ms": (max(turns.silence), SILENCE_MAX_MS),
     }
 
 

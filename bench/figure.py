@@ -26,12 +26,13 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What must hold: of the value, or of its ratio to the limit."""
+    """What must hold: of the value, or of its ratio to the limit; `each`: in every round, the worst is shown."""
 
     sign: str
     bound: float
     of_ratio: bool = False
     goal: float | None = None
+    each: bool = False
 
     def __str__(self) -> str:
         text = f"{'ratio ' if self.of_ratio else ''}{self.sign} {self.bound:g}"
@@ -49,8 +50,11 @@ class Figure:
 
     @property
     def value(self) -> float:
-        """Return the median round's value."""
-        return median(r.value for r in self.rounds)
+        """Return the median round's value, or the worst one's where each must hold."""
+        values = [r.value for r in self.rounds]
+        if self.bound is None or not self.bound.each:
+            return median(values)
+        return max(values) if self.bound.sign == AT_MOST else min(values)
 
     @property
     def limit(self) -> float:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_what_calls_cost_is_counted_by_their_stages() -> None:
         return datetime.fromtimestamp(1_000 + seconds, UTC)
 
     def dial(name: str) -> Dial:
-        who = {"attempt_id": name, "number": "", "room": "", "identity": "", "persona": ""}
+        who: dict[str, Any] = {"attempt_id": name, "number": "", "room": "", "identity": "", "persona": ""}
         return Dial(dial_id=name, invite_at=at(2), answered_at=at(4), ended_at=at(14), **who)
 
     samples = {1: [0.0, 0.0, 0.2, 0.4, 1.4], 2: [0.0, 0.1, 0.3, 0.4, 1.4], 3: [0.0, 0.1, 0.3, 0.4, 2.4]}
