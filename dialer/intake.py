@@ -167,9 +167,16 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._feeding[partition] = ownership
         consumer.resume(*tps)
 
-    def suspend(self, partition: int) -> None:
-        """Let nothing of this partition flow."""
-        self._feeding.pop(partition, None)
+    def suspend(self, ownership: Ownership) -> None:
+        """Let nothing flow to this ownership any more.
+
+        It may end late, after the answer of a commit that never came; the partition may have gone and come back by then,
+        and its inputs belong to another ownership.
+        """
+        partition = ownership.partition
+        if self._feeding.get(partition) is not ownership:
+            return
+        del self._feeding[partition]
         self._stops.release(partition)
         consumer = self._consumer
         if consumer is not None:

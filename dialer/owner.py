@@ -30,8 +30,8 @@ class Feed(Protocol):
         """Position every input of the partition and let it flow. Raises: PositionLost, OwnershipLost."""
         ...
 
-    def suspend(self, partition: int) -> None:
-        """Let nothing flow."""
+    def suspend(self, ownership: Ownership) -> None:
+        """Let nothing flow to this ownership any more; what flows to another of its partition flows on."""
         ...
 
 
@@ -87,7 +87,7 @@ class Owner:
         finally:
             self.current = None
             ownership.end()
-            self._feed.suspend(self.partition)
+            self._feed.suspend(ownership)
             await partition_log.close()
 
     def stop(self) -> None:

@@ -340,12 +340,14 @@ class KafkaFeed:
         consumer.assign(tps)
         for tp in tps:
             consumer.seek(tp, ownership.positions[tp.topic])
-        self._tasks[ownership.partition] = self._clock.spawn(self._deliver(consumer, ownership), "feed")
+        delivering = self._clock.spawn(self._deliver(consumer, ownership), "feed")
+        self._tasks[ownership.partition] = (ownership, delivering)
 
-    def suspend(self, partition: int) -> None:
-        task = self._tasks.pop(partition, None)
-        if task is not None:
-            task.cancel()
+    def suspend(self, ownership: Ownership) -> None:
+        fed, delivering = self._tasks.get(ownership.partition, (None, None))
+        if fed is ownership and delivering is not None:
+            del self._tasks[ownership.partition]
+            delivering.cancel()
 
     async def _deliver(self, consumer: Any, ownership: Ownership) -> None:
         try:

@@ -65,7 +65,7 @@ class MemoryFeed:
 
     def __init__(self, broker: ClockedBroker, clock: Clock) -> None:
         self._broker, self._clock = broker, clock
-        self._feeding: dict[int, asyncio.Task[None]] = {}
+        self._feeding: dict[int, tuple[Ownership, asyncio.Task[None]]] = {}
         self.begins: dict[str, int] = {}
         """Where topics begin: set to test what retention has deleted."""
         self.delayed: set[str] = set()
@@ -81,14 +81,17 @@ class MemoryFeed:
             ownership.positions.setdefault(topic.name, begin)
         if not ownership.alive:
             raise OwnershipLost("ended meanwhile")
-        self.suspend(ownership.partition)
+        if ownership.partition in self._feeding:
+            self.suspend(self._feeding[ownership.partition][0])
         next_at = dict(ownership.positions)
-        self._feeding[ownership.partition] = self._clock.spawn(self._deliver(ownership, next_at), "feed")
+        delivering = self._clock.spawn(self._deliver(ownership, next_at), "feed")
+        self._feeding[ownership.partition] = (ownership, delivering)
 
-    def suspend(self, partition: int) -> None:
-        task = self._feeding.pop(partition, None)
-        if task is not None:
-            task.cancel()
+    def suspend(self, ownership: Ownership) -> None:
+        fed, delivering = self._feeding.get(ownership.partition, (None, None))
+        if fed is ownership and delivering is not None:
+            del self._feeding[ownership.partition]
+            delivering.cancel()
 
     def stops_age_s(self, ownership: Ownership) -> float:
         """0 where every stop there is was committed."""

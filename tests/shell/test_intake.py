@@ -196,6 +196,24 @@ async def test_a_next_process_goes_on_where_the_former_ended(group: Group) -> No
     assert {key_of(next(numbers_on(p))) for p in (1, 2)} <= {key for e in second.effects for key, _ in e.wanted}
 
 
+async def test_an_ownership_that_ends_late_stops_nothing_of_its_successors(group: Group) -> None:
+    """A commit without an answer ends its ownership 10 s late; the partition had gone and come back, and its inputs, and
+    stops, were cut off for good (simulation, seeds 809 and 1693).
+    """
+    member = await group.member()
+    await until(lambda: len(member.owned()) == PARTITIONS)
+    owner = member.intake.owners[3]
+    former = owner.current
+    assert former is not None
+    former.end()
+    await until(lambda: owner.current is not None and owner.current is not former)
+    member.intake.suspend(former)
+    await group.wait_for([await group.place(3)])
+    successor = owner.current
+    assert successor is not None
+    await until(lambda: member.intake.stops_age_s(successor) < 1.0)
+
+
 async def test_a_bug_while_a_batch_is_handed_over_ends_the_process(group: Group) -> None:
     """FastStream logs and swallows what a handler raises, and the next commit would step over the batch."""
     member = await group.member()
