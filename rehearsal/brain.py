@@ -30,6 +30,7 @@ ANSWERS_MAX: Final = 10_000
 """Idempotency keys that are remembered; the oldest are forgotten."""
 SLOW_TOKEN_S: Final = 0.4
 STALL_S: Final = 30.0
+STALL_LOOK_S: Final = 0.1
 FAULTS: Final = frozenset({"error", "timeout", "cut", "garbage", "slow", "stall"})
 """500; no answer; a stream that ends in mid-sentence; no JSON; a token now and then; a stream that stops giving any."""
 _SCRIPT: Final = Path(__file__).with_name("dialogues.yaml")
@@ -142,7 +143,7 @@ class Brain:
         if fault == "error":
             return _error(500, "server_error", "a fault on order")
         if fault == "timeout":
-            await asyncio.sleep(STALL_S)
+            await _stall(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await response.prepare(request)
         if fault == "garbage":
@@ -156,7 +157,7 @@ class Brain:
             if fault == "slow":
                 await asyncio.sleep(SLOW_TOKEN_S)
         if fault == "stall":
-            await asyncio.sleep(STALL_S)
+            await _stall(request)
         if fault != "cut":
             await self._finish(response, line)
         await response.write_eof()
@@ -180,6 +181,13 @@ class Brain:
             for asked in self._asked.values()
         ]
         return web.json_response({"turns": told, "repeated": sum(turn.requests > 1 for turn in self._asked.values())})
+
+
+async def _stall(request: web.Request) -> None:
+    """Give no answer until whoever asked is gone."""
+    until = asyncio.get_running_loop().time() + STALL_S
+    while request.transport is not None and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(STALL_LOOK_S)
 
 
 async def _health(_: web.Request) -> web.Response:
