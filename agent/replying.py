@@ -5,6 +5,7 @@ Another try is made only where no sound came of the one before; its tokens are f
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Literal
@@ -80,7 +81,8 @@ async def _once(api: AgentApi, context: ChatContext, speaker: Speaker, utterance
 async def _speak(sentence: str, speaker: Speaker, utterance: Utterance, coming: Reply) -> None:
     coming.sentence_at = coming.sentence_at or time.monotonic()
     utterance.begin(sentence)
-    async for pcm in speaker.pieces(sentence):
-        coming.sound_at = coming.sound_at or time.monotonic()
-        utterance.feed(pcm)
+    async with contextlib.aclosing(speaker.pieces(sentence)) as pieces:
+        async for pcm in pieces:
+            coming.sound_at = coming.sound_at or time.monotonic()
+            utterance.feed(pcm)
     utterance.end()

@@ -72,7 +72,8 @@ class Speaker:
             async with asyncio.timeout(SYNTHESIS_TIMEOUT_S):
                 for last in range(1, TRIES + 1):
                     try:
-                        return Spoken(b"".join([piece async for piece in self._once(text, ANSWER_TIMEOUT_S)]))
+                        async with contextlib.aclosing(self._once(text, ANSWER_TIMEOUT_S)) as pieces:
+                            return Spoken(b"".join([piece async for piece in pieces]))
                     except SpeechFailed as error:
                         failure = error
                         if last < TRIES:
@@ -86,9 +87,10 @@ class Speaker:
         for last in (False, True):
             came = False
             try:
-                async for piece in self._once(text, WAITED_FOR_TIMEOUT_S):
-                    came = True
-                    yield piece
+                async with contextlib.aclosing(self._once(text, WAITED_FOR_TIMEOUT_S)) as pieces:
+                    async for piece in pieces:
+                        came = True
+                        yield piece
             except SpeechFailed:
                 if came or last:
                     raise

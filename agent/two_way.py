@@ -120,6 +120,12 @@ class TwoWay:
         """Say goodbye and end; who leaves before its end changes nothing. Raises: Ended."""
         await self._last_words("goodbye", reason)
 
+    async def time_is_up(self) -> NoReturn:
+        """End the longest call; one that was a conversation stays one. Raises: Ended."""
+        if self.opted_out:
+            await self.give_up("opted_out")
+        await self.give_up("conversed" if self._exchange.turns.turns_taken else "too_long")
+
     async def _last_words(self, name: Name, reason: Reason) -> NoReturn:
         self._exchange.check = lambda: None
         with contextlib.suppress(Ended):

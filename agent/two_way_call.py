@@ -102,7 +102,7 @@ class TwoWayCall:
                         return reason_of(line.leg, "failed")
                     await two_way.hold(self._greeting)
             except TimeoutError:
-                await two_way.give_up("opted_out" if two_way.opted_out else "too_long")
+                await two_way.time_is_up()
         except Ended as ended:
             return two_way.ended(ended).reason
         finally:
