@@ -184,9 +184,10 @@ class Brain:
 
 
 async def _stall(request: web.Request) -> None:
-    """Give no answer until whoever asked is gone."""
-    until = asyncio.get_running_loop().time() + STALL_S
-    while request.transport is not None and asyncio.get_running_loop().time() < until:
+    """Give no answer for as long as anybody waits for one."""
+    for _ in range(round(STALL_S / STALL_LOOK_S)):
+        if request.transport is None:
+            return
         await asyncio.sleep(STALL_LOOK_S)
 
 

@@ -33,6 +33,7 @@ SOUND_FIRST: Final = 5
 """How much nicer Python is than libwebrtc's threads beside it."""
 POST_DIAL_DELAY_S: Final = 0.1  # INVITE to the first response
 LEAVE_TIMEOUT_S: Final = 5.0
+QUEUE_MS: Final = 200
 PATIENCE_S: Final = 2.0
 """Who hangs up early listens so long for the first mark of what it hears; sound without one is hung up on, too."""
 
@@ -117,13 +118,20 @@ class Leg:
                 await self._room.connect(self._exchange.livekit_url, self._token(), options)
         except (rtc.ConnectError, TimeoutError) as error:
             raise JoinRefusedError from error
-        # No queue: a silent phone then costs no timer (half of what a live one costs); a speaker keeps the pace himself.
-        self._source = rtc.AudioSource(voice.SAMPLE_RATE, 1, queue_size_ms=0)
+        self._source = rtc.AudioSource(voice.SAMPLE_RATE, 1, queue_size_ms=self._queue_ms())
         track = rtc.LocalAudioTrack.create_audio_track("phone", self._source)
         publish = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=True, red=False)
         await self._room.local_participant.publish_track(track, publish)
         if self.persona.script is not None:
             self._performance = self._rehearsed(self.persona.script, self._source)
+
+    def _queue_ms(self) -> int:
+        """Return 0 for a phone that speaks once: without a queue a silent phone costs no timer, half of a live one's cost.
+
+        One that speaks again must send its silence, too: else its clock stands still between two utterances, and the far
+        end's jitter buffer takes the second for one that is seconds late, and stretches it beyond recognition.
+        """
+        return 0 if self.persona.script is None else QUEUE_MS
 
     def _rehearsed(self, script: Script, source: rtc.AudioSource) -> Performance:
         talk_ = Talk(

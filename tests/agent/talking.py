@@ -12,7 +12,7 @@ import aiohttp
 from rehearsal import marks, voice
 from rehearsal.ear import SAMPLE_RATE
 from rehearsal.marks import Mark, Side
-from rehearsal.phone import Leg
+from rehearsal.phone import QUEUE_MS, Leg
 from rehearsal.witness import EndedBy
 
 WAIT_S = 30.0
@@ -41,6 +41,9 @@ class TalkingPhone(Leg):
         super().__init__(*args)
         self._heard: _Talk = _Talk()
         self.answered_at = 0.0
+
+    def _queue_ms(self) -> int:
+        return QUEUE_MS
 
     async def picked_up(self) -> None:
         """Wait for the answer."""
