@@ -27,7 +27,8 @@ QUEUE_MS: Final = 500
 SETTLE_S: Final = 2.0
 TURN_TIMEOUT_S: Final = 10.0
 TEXT: Final = "This is somebody who speaks for as long as it takes, about nothing in particular, and does not stop. "
-MARK_MS: Final = 60 + marks.MARK_MS
+PAUSE_MS: Final = 60
+MARK_MS: Final = PAUSE_MS + marks.MARK_MS
 """What a phone's words are followed by (rehearsal/marks.enclose): a pause and the mark that lets them be recognised."""
 
 

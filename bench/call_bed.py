@@ -33,7 +33,7 @@ CALLS_PER_S: Final = 4
 IDLE: Final = 4
 """Warm processes that the worker keeps."""
 POLL_S: Final = 0.1
-WAVE_TIMEOUT_S: Final = 100.0
+WAVE_TIMEOUT_S: Final = 120.0
 SETTLE_S: Final = 1.0
 WARM_TIMEOUT_S: Final = 60.0
 MESSAGE: Final = (

@@ -21,7 +21,7 @@ from typing import Any, Final
 import orjson
 from livekit import api
 
-from bench.bare_call import MARK_MS
+from bench.bare_call import MARK_MS, PAUSE_MS
 from bench.call_bed import TRIALS, Kind, Stage
 from bench.child import ask_once, running
 from bench.latency import percentile
@@ -144,12 +144,10 @@ def turns_of(stage: Stage, dials: Sequence[Dial], found: Turns) -> None:
 
 def split(found: Turns, reply_ms: float, said: dict[str, Any]) -> None:
     """Add one reply: what the agent knows of it, and the rest, which is the network's (and its buffers')."""
-    after_mark_ms = (
-        said["heard_ms"] + 60 - MARK_MS
-    )  # `heard_ms` counts from the mark's beginning, 60 ms after the words
+    since_words_ms = said["heard_ms"] + PAUSE_MS  # the recogniser's last word ends where the mark begins
     parts = {
         "endpointing": MARK_MS,
-        "final": after_mark_ms + said["turn_ms"],
+        "final": since_words_ms - MARK_MS + said["turn_ms"],
         "llm": said["api_ms"] + said["sentence_ms"],
         "tts": said["speech_ms"],
     }
