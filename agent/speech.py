@@ -87,7 +87,7 @@ class Speaker:
         for last in (False, True):
             came = False
             try:
-                async with contextlib.aclosing(self._once(text, WAITED_FOR_TIMEOUT_S)) as pieces:
+                async with contextlib.aclosing(self._posted(text)) as pieces:
                     async for piece in pieces:
                         came = True
                         yield piece
@@ -96,6 +96,27 @@ class Speaker:
                     raise
             else:
                 return
+
+    async def _posted(self, text: str) -> AsyncGenerator[bytes, None]:
+        """Speak a sentence by a request of its own: a WebSocket that idled between two turns may be dead by now."""
+        options = APIConnectOptions(max_retry=0, timeout=WAITED_FOR_TIMEOUT_S)
+        came = False
+        try:
+            async with self._tts.synthesize(text, conn_options=options) as stream:
+                pieces = aiter(stream)
+                while True:
+                    async with asyncio.timeout(WAITED_FOR_TIMEOUT_S):
+                        piece = await anext(pieces, None)
+                    if piece is None:
+                        break
+                    came = True
+                    yield bytes(piece.frame.data.cast("B"))
+        except APIError as error:
+            raise SpeechFailed(_code(error)) from None
+        except TimeoutError:
+            raise SpeechFailed("timeout") from None
+        if not came:
+            raise SpeechFailed("no_audio")
 
     async def _once(self, text: str, timeout_s: float) -> AsyncGenerator[bytes, None]:
         length = 0

@@ -144,7 +144,7 @@ async def prepared(brief: Brief, settings: Settings) -> AsyncIterator[TwoWayCall
     Raises: SpeechFailed, RecogniserFailed.
     """
     texts = phrases.phrases(brief.language, brief.conversation.phrases)
-    async with speaker(brief.language, settings) as voice, aiohttp.ClientSession() as http:
+    async with speaker(brief.language, settings) as voice:
 
         async def sentence(text: str) -> Sentence:
             return Sentence(text=text, sound=await voice.whole(text))
@@ -162,6 +162,7 @@ async def prepared(brief: Brief, settings: Settings) -> AsyncIterator[TwoWayCall
             machine=brief.conversation.machine, voicemail=voicemail, introduction=introduction or greeting.sound
         )
         sentences = dict(zip(texts, known, strict=True))
+    async with speaker(brief.language, settings) as voice, aiohttp.ClientSession() as http:
         yield TwoWayCall(brief, settings, voice, http, greeting, sentences, policy)
 
 
