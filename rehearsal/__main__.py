@@ -149,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--conversations",
             action=argparse.BooleanOptionalAction,
-            default=False,
+            default=not kills,
             help="run the campaigns that converse and leave messages, too",
         )
         one.add_argument("--timeout-s", type=float, default=timeout_s, help="how long all calls may take to end")

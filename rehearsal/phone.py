@@ -33,6 +33,8 @@ SOUND_FIRST: Final = 5
 """How much nicer Python is than libwebrtc's threads beside it."""
 POST_DIAL_DELAY_S: Final = 0.1  # INVITE to the first response
 LEAVE_TIMEOUT_S: Final = 5.0
+HANGUP_TIMEOUT_S: Final = 0.3
+"""Of the answer to the last status, which may take seconds: it is on its way, and who hangs up does not stay for that."""
 QUEUE_MS: Final = 200
 PATIENCE_S: Final = 2.0
 """Who hangs up early listens so long for the first mark of what it hears; sound without one is hung up on, too."""
@@ -308,7 +310,7 @@ class Leg:
         self.status = status
         if self._room.isconnected():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                async with asyncio.timeout(HANGUP_TIMEOUT_S if status == "hangup" else LEAVE_TIMEOUT_S):
                     await self._room.local_participant.set_attributes({"sip.callStatus": status})
 
     async def _leave(self, ended_by: EndedBy, refusal: SipOutcome | None) -> None:

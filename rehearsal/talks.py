@@ -22,7 +22,8 @@ from rehearsal.verify import Fate, percentile
 
 SILENCE_MAX_MS: Final = 4_000.0
 """A longer one after the callee stopped speaking is a defect."""
-AFTER_BEEP_MAX_MS: Final = 800.0
+AFTER_BEEP_MAX_MS: Final = 1_600.0
+"""Twice what is promised and measured alone (`make bench-amd`): a whole network runs beside it here."""
 _FRAME_MS: Final = 20
 _FRAME: Final = SAMPLE_RATE * _FRAME_MS // 1000
 _LEAST_MS: Final = 60.0
@@ -140,11 +141,19 @@ def _voicemail(fate: Fate, talk: Talk, heard: Samples, loud: list[tuple[float, f
         return "the mailbox never came to record", None
     begin_ms = recording[0].begin_ms
     recorded = heard[round(begin_ms * SAMPLE_RATE / 1000) :]
+    if not talk.of("beep"):  # nobody can know when it begins: what was on the agent's lips runs into it
+        recorded = recorded[_tail(recorded, marks.code_of(fate.request.voicemail)) :]
     reason = hearing.compare(recorded, SAMPLE_RATE, fate.request.voicemail, fate.request.language).reason
     after_ms = next((max(0.0, at - begin_ms) for at, until in loud if until > begin_ms), None)
     if not reason and after_ms is not None and after_ms > AFTER_BEEP_MAX_MS and talk.of("beep"):
         reason = f"it began {after_ms:.0f} ms after the beep"
     return (f"the message in the mailbox: {reason}" if reason else ""), after_ms
+
+
+def _tail(recorded: Samples, code: int) -> int:
+    """Where the end of another utterance ends, that had begun before the recording; 0 where there is none."""
+    first = next(iter(marks.decode(recorded, SAMPLE_RATE)), None)
+    return first.end if first is not None and first.side is marks.Side.END and first.code != code else 0
 
 
 # -- silence ----------------------------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ def test_a_mailbox_with_its_message_is_whole_and_timed(tmp_path: Path) -> None:
         (0, spoken(MAILBOX)[: -SAMPLE_RATE // 2], "the end is missing"),
         (0, quiet(0), "no marks"),
         (0, spoken(MESSAGE), "another text"),
-        (1_000, spoken(MAILBOX), "after the beep"),
+        (1_800, spoken(MAILBOX), "after the beep"),
+        (0, track(spoken(MESSAGE)[SAMPLE_RATE:], quiet(300), spoken(MAILBOX)), "among others"),
     ],
 )
 def test_a_mailbox_that_lacks_a_word_is_found(tmp_path: Path, left_ms: int, message: Samples, why: str) -> None:
@@ -90,6 +91,12 @@ def test_a_mailbox_that_lacks_a_word_is_found(tmp_path: Path, left_ms: int, mess
     heard = track(quiet(left_ms), message, quiet(500))
     one = judged(tmp_path, heard, [("beep", -400, 0), ("record", 0, 0)], Hears.VOICEMAIL)
     assert why in one.findings[0]
+
+
+def test_words_on_the_lips_run_into_a_mailbox_that_does_not_beep(tmp_path: Path) -> None:
+    """It records from its last word on, which nobody can foresee; its message must be whole all the same."""
+    heard = track(spoken(MESSAGE), quiet(1_800), spoken(MAILBOX), quiet(500))
+    assert judged(tmp_path, heard, [("record", 1_000, 1_000)], Hears.VOICEMAIL).findings == ()
 
 
 def test_a_message_among_others_is_found_whole(tmp_path: Path) -> None:
