@@ -69,7 +69,8 @@ def page(rows: Sequence[Row]) -> str:
         "Real processes, struck precisely at each named step (`schemas/steps.py`) with calls in flight, on the real Kafka\n"
         "and the real livekit-server; made by `tests/crash` (`python -m tests.crash.matrix` writes this page). The accounts\n"
         "are the rehearsal's: what the carrier saw and what the pipeline asked for. A dialer's calls are those of its own\n"
-        "partitions at that moment; a pause is longer than the session timeout, so that what wakes up is a zombie.\n\n"
+        "partitions at that moment; a pause is longer than the session timeout, so that what wakes up is a zombie. At the\n"
+        "steps of a take-over a second dialer dies while the group still takes in the death of the first: it waits twice.\n\n"
         f"{table(rows)}\n"
     )
 

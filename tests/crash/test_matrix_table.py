@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tests.crash.matrix import Row, load, page, save, table
+from schemas.steps import Step
+from tests.crash.matrix import PAGE, Row, load, page, save, table
+from tests.crash.stage import NAMES
 
 ROW = Row(process="dialer", how="kill", step="dial_sent", in_flight=9, unknown=1, decided_again_s=7.25)
 
@@ -24,3 +26,15 @@ def test_a_strike_that_is_done_again_replaces_its_row(tmp_path: Path) -> None:
     save([ROW, replace(ROW, how="pause")], path)
     save([replace(ROW, unknown=0)], path)
     assert sorted((row.how, row.unknown) for row in load(path)) == [("kill", 0), ("pause", 1)]
+
+
+def test_the_page_has_every_step_and_every_process_and_nobody_is_lost_or_rung_twice() -> None:
+    """A step or a process that is new, or a page that is written otherwise now: `make e2e`, then `python -m tests.crash.matrix`."""
+    text = PAGE.read_text()
+    assert text.startswith(page([]).rstrip("\n"))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")][1:]
+    struck = {(process, how.split()[0], where.strip("`")) for process, how, where, *_ in rows}
+    assert {where for process, how, where in struck if (process, how) == ("dialer", "`kill")} == {s.value for s in Step}
+    for process in NAMES:
+        assert {(process, "`kill", "anywhere"), (process, "paused", "anywhere")} <= struck
+    assert {(row[4], row[5]) for row in rows} == {("0", "0")}
