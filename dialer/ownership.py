@@ -275,6 +275,7 @@ class Ownership:
         if not self.alive:
             return
         self.alive = False
+        self._open_calls.set(0)
         self._effects.close()
         for given in self._outcomes.values():
             self._effects.orphaned(given.call_id, given.outcome)

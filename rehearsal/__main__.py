@@ -52,7 +52,8 @@ DEMO_TIMEOUT_S: Final = 400.0
 KILL_TIMEOUT_S: Final = 420.0
 INTERRUPTED: Final = 130
 KILLS_PER_1000: Final = 32
-PAUSES_PER_1000: Final = 6
+PAUSES_PER_1000: Final = 3
+PAUSES_MIN: Final = 3
 
 
 def _say(line: str) -> None:
@@ -105,7 +106,7 @@ def _prove(asked: argparse.Namespace) -> int:
         run_dir=asked.run_dir,
         calls=asked.calls,
         kills=asked.kills if asked.kills is not None else asked.calls * KILLS_PER_1000 // 1000,
-        pauses=asked.pauses if asked.pauses is not None else asked.calls * PAUSES_PER_1000 // 1000,
+        pauses=asked.pauses if asked.pauses is not None else max(PAUSES_MIN, asked.calls * PAUSES_PER_1000 // 1000),
         seed=asked.seed,
     )
     return asyncio.run(prove(options, found))
@@ -159,7 +160,9 @@ def parser() -> argparse.ArgumentParser:
     one = add("prove", _prove, "Kill and pause real processes amid calls, and hold the accounts of it.", "run/prove")
     one.add_argument("--calls", type=int, default=500, help="calls at least (default 500)")
     one.add_argument("--kills", type=int, help=f"SIGKILLs (default {KILLS_PER_1000} for each 1000 calls)")
-    one.add_argument("--pauses", type=int, help=f"SIGSTOPs (default {PAUSES_PER_1000} for each 1000 calls)")
+    one.add_argument(
+        "--pauses", type=int, help=f"SIGSTOPs (default {PAUSES_PER_1000} for each 1000 calls, {PAUSES_MIN} at least)"
+    )
     one.add_argument(
         "--rolling", type=int, metavar="N", help="instead: restart the dialers in turn while N phones ring"
     )

@@ -137,7 +137,8 @@ class Disturber:
         self.struck.append(
             Struck(how=How.KILL, victim=victim, process=name, step=step, moment=moment, decided_again_s=again_s)
         )
-        for process in self.proof.dialers if victim is Victim.DIALER else (name,):
+        awaited = {Victim.DIALER: self.proof.dialers, Victim.PROJECTIONS: ()}.get(victim, (name,))
+        for process in awaited:  # nobody waits for the read side; its next kill does
             await self.supervisor.wait_ready(process, not_pid=pid, timeout_s=BACK_TIMEOUT_S)
 
     # -- pauses -------------------------------------------------------------------------------------------------------
