@@ -6,7 +6,7 @@ Guarantees:
 2. Any error or missing answer of the log ends this ownership; nothing of its memory is used afterwards.
 3. Stops are taken before everything else in every turn, and a turn ends early when one waits.
 4. A record below the position is dropped: inputs are taken exactly once, whatever the feed hands out.
-5. Commands are taken while fewer calls than a bound are open; the others wait on their topic (ADR 16).
+5. Commands are taken while fewer calls than a bound are open; the others wait on their topic (ADR 17).
 
 Source: design §5.
 """
