@@ -154,7 +154,7 @@ class Recording:
         track = self._mixer.track()
         try:
             async for event in stream:
-                self._mixer.begin()
+                self._mixer.begin(FRAME_MS / 1000)  # what is heard first was said while its frame was filled
                 self._heard.set()
                 track.lay(np.frombuffer(event.frame.data, dtype=np.int16), SAMPLE_RATE)
         finally:

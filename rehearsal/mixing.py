@@ -31,9 +31,9 @@ class Mixer:
         """Tell whether the time axis has its beginning."""
         return self._began_at is not None
 
-    def begin(self) -> None:
-        """Set the beginning of the time axis: now; the first call counts."""
-        self._began_at = self._began_at or time.monotonic()
+    def begin(self, lead_s: float = 0.0) -> None:
+        """Set the beginning of the time axis: so long ago; the first call counts."""
+        self._began_at = self._began_at or time.monotonic() - lead_s
 
     def now(self) -> int:
         """Return where the time axis is (samples)."""

@@ -69,3 +69,13 @@ def test_what_is_no_mp3_is_not_decoded(content: bytes) -> None:
     """An empty file and garbage are said to be undecodable."""
     with pytest.raises(mp3.Undecodable):
         mp3.decode(content, 16_000)
+
+
+def test_the_frame_that_begins_the_time_axis_is_on_it() -> None:
+    """Its sound is as long ago as it lasts: none of it is lost, and nothing lies before it."""
+    mixer, sound = Mixer(RATE), tone(440, 0.1)
+    mixer.begin(0.1)
+    mixer.track().lay(sound, RATE)
+    mixed = mixer.take(mixer.now())
+    first = int(np.flatnonzero(mixed)[0])
+    assert np.array_equal(mixed[first - 1 :][: len(sound)], sound[: len(mixed) - first + 1])
