@@ -52,7 +52,7 @@ class Answering:
     async def _until_sound(self, utterance: Utterance, replying: asyncio.Task[Reply], turn: Turn) -> bool:
         """Wait for the reply's first sound, not in silence; False where the callee said more meanwhile."""
         exchange = self._exchange
-        ask_at = turn.ended_at + WAIT_AT_S
+        ask_at = max(turn.ended_at, exchange.sound_at) + WAIT_AT_S
         while exchange.turns.speaking or not (utterance.frames or replying.done()):
             if exchange.turns.words_come:
                 return False

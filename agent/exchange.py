@@ -62,6 +62,8 @@ class Exchange:
         """How often `check` is called where nothing happens; None: never."""
         self.sound_at = time.monotonic()
         """When the agent was last heard."""
+        self._timed = 0.0
+        """The end of the speech that a reply was timed for last."""
         self.spoken_ms = 0
         self.playing: Playing | None = None
         """What is being said."""
@@ -94,14 +96,17 @@ class Exchange:
     ) -> Said:
         """Say it, until its end or the callee's words; what was heard of it goes to the history, also when this raises.
 
-        `interrupts`: whether what the callee does counts. `spoken_for`: the end of the speech that this replies to.
+        `interrupts`: whether what the callee does counts. `spoken_for`: the end of the speech that this replies to; it is
+        timed where it is the first that is said since.
         """
         said = Said()
+        if spoken_for == self._timed:
+            spoken_for = None
         self.playing = playing = Playing(self._voice.source, utterance, self.news)
 
         def began() -> None:
             said.began_at = time.monotonic()
-            silent_s = said.began_at - max(self.sound_at, spoken_for or said.began_at)
+            silent_s = said.began_at - (spoken_for or said.began_at)
             if silent_s > SILENT_LINE_S:
                 log.warning("the line was silent", silent_ms=round(silent_s * 1000))
 
@@ -117,6 +122,8 @@ class Exchange:
             await playing.stop()
             self.playing = None
             said.words, said.played_ms, said.whole = playing.said, playing.played_ms, playing.whole
+            if said.began_at:
+                self.sound_at, self._timed = playing.sound_at, spoken_for or self._timed
             self._note(said, spoken_for, told=told)
         return said
 
@@ -134,7 +141,6 @@ class Exchange:
 
     def _note(self, said: Said, spoken_for: float | None, *, told: bool) -> None:
         if said.began_at:
-            self.sound_at = time.monotonic()
             self.spoken_ms += said.played_ms
         if said.words:
             reply_ms = None if spoken_for is None else max(0, round((said.began_at - spoken_for) * 1000))

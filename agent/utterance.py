@@ -7,6 +7,7 @@ length in letters: the recogniser's and the voice's own clocks are not to be had
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -128,6 +129,7 @@ class Playing:
     def __init__(self, source: rtc.AudioSource, utterance: Utterance, news: asyncio.Event) -> None:
         self._source, self._utterance, self._news = source, utterance, news
         self._handed = 0
+        self._held_at = 0.0
         self._held = self._stopped = self._begun = False
         self._changed = utterance.grown
         self.whole = False
@@ -152,6 +154,11 @@ class Playing:
         """Return the words that were heard so far."""
         return self._utterance.said(self.played_ms)
 
+    @property
+    def sound_at(self) -> float:
+        """Return when it was last to be heard, monotonic seconds."""
+        return self._held_at if self._held else time.monotonic()
+
     def hold_while(self, spoken_into: bool) -> None:
         """Be silent at once and remember where, or speak on from there."""
         if spoken_into and not self._held:
@@ -170,7 +177,8 @@ class Playing:
     def _hold(self) -> None:
         self._handed = self.played_ms // FRAME_MS
         self._source.clear_queue()
-        self._held = True
+        if not self._held:
+            self._held, self._held_at = True, time.monotonic()
         self._changed.set()
 
     async def _run(self) -> None:
