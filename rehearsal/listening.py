@@ -16,6 +16,9 @@ from rehearsal.marks import Mark, Side
 CONFIDENCE_MIN: Final = 0.6
 """Least resemblance of what was heard to the text that the marks name; below it the transcript is empty."""
 UTTERANCE_MAX_S: Final = 120
+QUIET_S: Final = 1.2
+"""Silence after which an utterance is over though its end was not heard: a mark may be damaged as any sound may."""
+SOUND_MIN: Final = 130  # of 32768 (-48 dBFS)
 EMPTY_RESULT_EVERY_S: Final = 5.0  # Deepgram tells that it heard nothing, too
 _RATE = 16_000
 
@@ -41,6 +44,7 @@ class Listener:
         self._last_result_at = 0
         self._before_s = 0.0  # what was heard before the last Finalize
         self._begin: Mark | None = None
+        self._loud_until = 0
         self._odd = b""
 
     async def hear(self, pcm: bytes) -> list[dict[str, Any]]:
@@ -50,6 +54,9 @@ class Listener:
         self._odd = pcm[whole:]
         samples = np.frombuffer(pcm[:whole], dtype="<i2")
         self._kept.append(samples)
+        loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > SOUND_MIN)
+        if len(loud):
+            self._loud_until = self._heard + int(loud[-1]) + 1
         self._heard += len(samples)
         return await self._tell(self._decoder.feed(samples))
 
@@ -60,7 +67,7 @@ class Listener:
         messages.append(self._results("", self._heard, self._heard, 0.0, from_finalize=True))
         self._before_s += self._heard / self._rate
         self._kept, self._begin = [], None
-        self._kept_from = self._heard = self._last_result_at = 0
+        self._kept_from = self._heard = self._last_result_at = self._loud_until = 0
         return messages
 
     def metadata(self) -> dict[str, Any]:
@@ -79,6 +86,11 @@ class Listener:
             elif self._begin is not None and self._begin.code == mark.code:
                 messages += await self._recognised(self._begin, mark)
                 self._begin = None
+        if self._begin is not None and self._heard - max(self._loud_until, self._begin.end) > QUIET_S * self._rate:
+            until = max(self._loud_until, self._begin.end)
+            unheard = Mark(code=self._begin.code, side=Side.END, start=until, end=until)
+            messages += await self._recognised(self._begin, unheard)
+            self._begin = None
         if self._begin is None and (self._heard - self._last_result_at) / self._rate >= EMPTY_RESULT_EVERY_S:
             messages.append(self._results("", self._last_result_at, self._heard, 0.0))
         if self._begin is None or self._heard - self._begin.start > UTTERANCE_MAX_S * self._rate:

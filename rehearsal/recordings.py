@@ -96,14 +96,15 @@ def _length(sound: Samples, done: Logged, started: Logged | None, dial: Dial) ->
     assert dial.answered_at is not None, "a call that was answered is judged"
     assert dial.ended_at is not None, "a call that is over is judged"
     seconds, told_s = len(sound) / SAMPLE_RATE, float(done.data["duration_ms"]) / 1000
-    # With an announcement first, or where the start took its time, the recording begins later than the call.
-    began_at = started.at if started is not None else dial.answered_at
-    talked_s = (dial.ended_at - began_at).total_seconds()
-    rows = (("the log says", told_s), ("the call was, from its start on,", talked_s))
+    whole_s = (dial.ended_at - dial.answered_at).total_seconds()
+    # With an announcement first, or where the start took its time, the recording begins later than the call; the log may
+    # say so later still, when it was behind.
+    least_s = (dial.ended_at - started.at).total_seconds() if started is not None else whole_s
+    rows = (("the log says", told_s, told_s), ("the call was, from its start on,", min(least_s, whole_s), whole_s))
     return [
-        f"{seconds:.1f} s long, and {words} {wanted:.1f} s"
-        for words, wanted in rows
-        if abs(seconds - wanted) > LENGTH_ERROR_MAX_S
+        f"{seconds:.1f} s long, and {words} {least:.1f} to {most:.1f} s"
+        for words, least, most in rows
+        if not least - LENGTH_ERROR_MAX_S <= seconds <= most + LENGTH_ERROR_MAX_S
     ]
 
 

@@ -116,7 +116,8 @@ def _after_an_answer(call: Call) -> tuple[Outcome, Attribution]:
         return _STOPPED[attempt.reason], Attribution.US
     if call.cancelled:
         return Outcome.CANCELLED, Attribution.US
-    if attempt.hung_up or attempt.reason is FenceReason.CALLEE_LEFT:
+    # A hint may tell of the end that a failed agent made before the agent does: the callee's own is told by the agent.
+    if attempt.hung_up or (attempt.reason is FenceReason.CALLEE_LEFT and not attempt.agent_failed):
         return Outcome.HUNG_UP_EARLY, Attribution.US if attempt.agent_failed else Attribution.CALLEE
     return Outcome.AGENT_LOST, Attribution.US
 

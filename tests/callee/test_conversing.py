@@ -45,6 +45,11 @@ CONVERSATIONS: dict[str, tuple[tuple[i.FactSeen, ...], Outcome, Attribution]] = 
     "hung up in the middle of it": ((h.talked(12), h.hung_up(14), h.left(14), h.last_word(14.5, reason="callee_left")),
         Outcome.HUNG_UP_EARLY, CALLEE),
     "the agent api failed": ((h.started(11), h.api_failed(15), h.last_word(18, reason="failed")), Outcome.AGENT_LOST, US),
+    "the agent api failed, and its hang-up was told by another first": (
+        (h.api_failed(15), h.left(18, reason="ROOM_DELETED"), h.last_word(18.5, reason="failed")),
+        Outcome.AGENT_LOST,
+        US,
+    ),
     "hung up on an agent whose api failed": (
         (h.api_failed(15), h.hung_up(16), h.left(16), h.last_word(16.5, reason="callee_left")),
         Outcome.HUNG_UP_EARLY,
