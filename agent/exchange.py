@@ -106,8 +106,8 @@ class Exchange:
 
         def began() -> None:
             said.began_at = time.monotonic()
-            silent_s = said.began_at - (spoken_for or said.began_at)
-            if silent_s > SILENT_LINE_S:
+            silent_s = said.began_at - max(spoken_for or 0.0, self.turns.quiet_since)
+            if spoken_for is not None and silent_s > SILENT_LINE_S:
                 log.warning("the line was silent", silent_ms=round(silent_s * 1000))
 
         playing.began = began
