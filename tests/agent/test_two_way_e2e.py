@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -105,12 +106,14 @@ async def test_an_appointment_is_made(talk: Stage) -> None:
     """Greeting, three turns, a goodbye of the agent API's: heard, told, sealed, and answered soon."""
     call, phone = await place(talk)
     await phone.picked_up()
+    cpu_s, began_at = talk.worker_cpu_s(), time.monotonic()
     await phone.hears(GREETING)
     gaps = []
     for words, answer in ((WHO, CLINIC), (YES, OFFER), (TUESDAY, BOOKED)):
         silent_at = await phone.says(words)
         gaps.append(await phone.hears(_sentences(answer)[0], Side.BEGIN) - silent_at)
         await phone.hears(_sentences(answer)[-1])
+    cpu_s, talked_s = talk.worker_cpu_s() - cpu_s, time.monotonic() - began_at
     assert await ended(talk, call) == "conversed"
     turns = said(talk, call)
     assert turns == [
@@ -126,7 +129,9 @@ async def test_an_appointment_is_made(talk: Stage) -> None:
     started = next(f for f in talk.facts(call) if f.type == facts.ConversationStarted.TYPE).data
     assert started["greeting_ms"] > 3000 and started["answer_to_audio_ms"] < 1500
     replies = [f.data["reply_ms"] for f in talk.facts(call) if f.type == facts.TurnTaken.TYPE and f.data["reply_ms"]]
-    print(f"\nreply_ms {replies}; at the phone, to the end of the first mark {[round(gap * 1000) for gap in gaps]}")
+    spoken_s = sum(f.data["spoken_ms"] or 0 for f in talk.facts(call) if f.type == facts.TurnTaken.TYPE) / 1000
+    print(f"\n{cpu_s:.2f} CPU s in {talked_s:.1f} s, {spoken_s:.1f} s of them spoken by the agent")
+    print(f"reply_ms {replies}; at the phone, to the end of the first mark {[round(gap * 1000) for gap in gaps]}")
     assert len(replies) == 3 and max(replies) < 4000
 
 
