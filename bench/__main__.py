@@ -207,6 +207,7 @@ async def _measure(arguments: argparse.Namespace, console: Console) -> list[Figu
             for name in chosen:
                 console.print(f"round {number + 1} of {arguments.rounds}: {name}", highlight=False)
                 await MEASURES[name](run, number)
+                write(run.figures(), RESULTS)  # a run that is cut short has what it measured
 
     if set(names) <= _NEED_NO_BROKER:
         await rounds(names)
@@ -227,7 +228,6 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
     figures = asyncio.run(_measure(parser.parse_args(), console))
     show(figures, console)
-    write(figures, RESULTS)
     missed = [figure.name for figure in figures if not figure.is_met()]
     if missed:
         console.print(f"missed: {', '.join(missed)}")
