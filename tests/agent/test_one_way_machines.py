@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.livekit,
     pytest.mark.broker,
+    pytest.mark.e2e,
 ]
 
 VOICEMAIL = "Hello Ann, please call your pharmacy back at Main Street."

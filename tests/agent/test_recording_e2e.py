@@ -34,6 +34,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.livekit,
     pytest.mark.broker,
+    pytest.mark.e2e,
 ]
 
 HANG_UP_MAX_S = 1.0

@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.livekit,
     pytest.mark.broker,
+    pytest.mark.e2e,
 ]
 GREETING = "Hello Ann, this is the clinic. Would you like to make an appointment?"
 WHO, YES, TUESDAY = "Who is this, please?", "Yes, please.", "Tuesday at ten is fine."
