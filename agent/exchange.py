@@ -102,7 +102,7 @@ class Exchange:
         said = Said()
         if spoken_for == self._timed:
             spoken_for = None
-        self.playing = playing = Playing(self._voice.source, utterance, self.news)
+        self.playing = playing = Playing(self._voice, utterance, self.news)
 
         def began() -> None:
             said.began_at = time.monotonic()

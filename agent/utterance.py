@@ -15,7 +15,7 @@ from typing import Any, Final
 from livekit import rtc
 
 from agent.speech import SAMPLE_BYTES, SAMPLE_RATE, Spoken
-from agent.voice import FRAME_MS
+from agent.voice import FRAME_MS, Voice
 
 _FRAME_SAMPLES: Final = SAMPLE_RATE * FRAME_MS // 1000
 _FRAME_BYTES: Final = _FRAME_SAMPLES * SAMPLE_BYTES
@@ -73,8 +73,9 @@ class Utterance:
         return utterance
 
     def begin(self, text: str) -> None:
-        """Begin a sentence."""
-        self._sentences.append(_Sentence(text))
+        """Begin a sentence, after a short pause where it is not the first."""
+        pause = _FRAME_BYTES if self._sentences else 0
+        self._sentences.append(_Sentence(text, bytearray(pause)))
 
     def feed(self, pcm: bytes) -> None:
         """Add sound to it."""
@@ -126,8 +127,8 @@ class Utterance:
 class Playing:
     """An utterance on its way to the callee; `news` is set whenever something about it changed."""
 
-    def __init__(self, source: rtc.AudioSource, utterance: Utterance, news: asyncio.Event) -> None:
-        self._source, self._utterance, self._news = source, utterance, news
+    def __init__(self, voice: Voice, utterance: Utterance, news: asyncio.Event) -> None:
+        self._voice, self._source, self._utterance, self._news = voice, voice.source, utterance, news
         self._handed = 0
         self._held_at = 0.0
         self._held = self._stopped = self._begun = False
@@ -195,7 +196,7 @@ class Playing:
 
     async def _hand_over(self, frame: bytes) -> None:
         self._handed += 1
-        await self._source.capture_frame(rtc.AudioFrame(frame, SAMPLE_RATE, 1, _FRAME_SAMPLES))
+        await self._voice.capture(rtc.AudioFrame(frame, SAMPLE_RATE, 1, _FRAME_SAMPLES))
         if self._held:  # it was on its way when silence was asked for
             self._source.clear_queue()
         elif not self._begun:

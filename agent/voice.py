@@ -40,11 +40,22 @@ class Voice:
 
     def __init__(self, source: rtc.AudioSource, publication: rtc.LocalTrackPublication) -> None:
         self._source, self._publication = source, publication
+        self._capturing: asyncio.Future[None] | None = None
 
     @property
     def source(self) -> rtc.AudioSource:
         """Return what frames are handed to; one speaks at a time."""
         return self._source
+
+    async def capture(self, frame: rtc.AudioFrame) -> None:
+        """Hand a frame over. One whose waiter was cancelled is on its way still: the next waits for it.
+
+        The native source takes one at a time, and raises for a second.
+        """
+        if self._capturing is not None and not self._capturing.done():
+            await asyncio.wait({self._capturing})
+        self._capturing = asyncio.ensure_future(self._source.capture_frame(frame))
+        await asyncio.shield(self._capturing)
 
     @classmethod
     async def publish(cls, room: rtc.Room) -> Voice:
@@ -75,7 +86,7 @@ class Voice:
         for frame in _frames(message):
             if over.done():
                 break
-            await self._source.capture_frame(frame)
+            await self.capture(frame)
             if not handed_ms:
                 started()
             handed_ms += FRAME_MS

@@ -256,8 +256,9 @@ async def test_no_log_of_the_worker_holds_a_word(talk: Stage) -> None:
     """After all calls of this module: no word that was said, name, room, identity or number is in any line."""
     log = talk.supervisor.log_path("agent").read_text()
     assert "replied" in log and "a turn failed" in log and "a bug ended a call" in log
-    words = [word for text in (*SAID, GREETING, HOURS, BOOKED, CLINIC, SORRY) for word in text.split() if len(word) > 6]
-    for secret in (*SAID, *words, "Ann", "callee-", "call-", "2125550100", "data_key", "brain-key"):
+    texts = (*SAID, GREETING, HOURS, BOOKED, CLINIC, OFFER, SORRY, BYE, NO_MORE)
+    words = ("appointment", "clinic", "Tuesday", "Wednesday", "mailbox", "Ann", "stop calling", "person.")
+    for secret in (*texts, *words, "callee-", "call-", "2125550100", "data_key", "brain-key"):
         assert secret not in log, secret
 
 
