@@ -33,6 +33,9 @@ from schemas import conversation, facts, values
 from schemas.brief import Brief
 from schemas.conversation import Conversation, Silence
 
+pytestmark = pytest.mark.slow
+"""Fourteen conversations at the pace of speech."""
+
 GREETING = "Hello Ann, is this a good time?"
 OFFER = "Good. Would Tuesday at ten in the morning suit you?"
 CALLEE = values.callee_key("+12125550123", b"pepper")
@@ -229,7 +232,6 @@ async def test_a_cough_only_holds_the_agents_words() -> None:
         assert call.words == [("agent", GREETING)]
 
 
-@pytest.mark.slow
 async def test_a_callee_who_says_nothing_is_asked_and_then_left() -> None:
     """The silence prompt after its time, then a polite end; who answers the prompt is talked with."""
     async with talking(silence=Silence(prompt_after_s=2, prompts_max=1)) as call:
@@ -270,7 +272,6 @@ async def test_the_opt_out_key_is_an_opt_out_and_other_keys_are_a_turn() -> None
         assert len(call.facts(facts.DtmfReceived)) == 2
 
 
-@pytest.mark.slow
 async def test_an_agent_api_that_is_slow_is_waited_for_aloud() -> None:
     """The line is not silent for 4 s: a moment is asked for, and again, until the API's last try has failed."""
     async with talking("scheduler+timeout-1") as call:
@@ -285,7 +286,6 @@ async def test_an_agent_api_that_is_slow_is_waited_for_aloud() -> None:
         assert not call.facts(facts.AgentApiFailed)
 
 
-@pytest.mark.slow
 async def test_an_agent_api_that_fails_again_and_again_ends_the_call() -> None:
     """The first failed turn is excused for; the last one in a row is told, with a goodbye."""
     async with talking("scheduler+error") as call:
@@ -298,7 +298,6 @@ async def test_an_agent_api_that_fails_again_and_again_ends_the_call() -> None:
         assert call.words[-1] == ("agent", "I have to end the call now. Goodbye.")
 
 
-@pytest.mark.slow
 async def test_a_transfer_is_made_or_talked_about() -> None:
     """A taken transfer ends the call; a refused one is told to the agent API, which goes on."""
     async with talking() as call:
