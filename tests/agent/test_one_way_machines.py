@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.livekit,
     pytest.mark.broker,
     pytest.mark.e2e,
+    pytest.mark.realtime,
 ]
 
 VOICEMAIL = "Hello Ann, please call your pharmacy back at Main Street."

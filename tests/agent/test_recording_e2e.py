@@ -35,6 +35,7 @@ pytestmark = [
     pytest.mark.livekit,
     pytest.mark.broker,
     pytest.mark.e2e,
+    pytest.mark.realtime,
 ]
 
 HANG_UP_MAX_S = 1.0

@@ -22,7 +22,7 @@ from agent.job import CONNECT_TIMEOUT_S
 from rehearsal.provision import Provisions
 from tests.agent.relayed import COMMANDS
 
-pytestmark = [pytest.mark.broker, pytest.mark.livekit, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.livekit, pytest.mark.e2e, pytest.mark.slow, pytest.mark.realtime]
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 280.0
 

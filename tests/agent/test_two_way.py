@@ -33,7 +33,7 @@ from schemas import conversation, facts, values
 from schemas.brief import Brief
 from schemas.conversation import Conversation, Silence
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.realtime]
 """Fourteen conversations at the pace of speech."""
 
 GREETING = "Hello Ann, is this a good time?"

@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.livekit,
     pytest.mark.broker,
     pytest.mark.e2e,
+    pytest.mark.realtime,
 ]
 GREETING = "Hello Ann, this is the clinic. Would you like to make an appointment?"
 WHO, YES, TUESDAY = "Who is this, please?", "Yes, please.", "Tuesday at ten is fine."

@@ -63,8 +63,7 @@ def test_a_campaign_rings_phones_and_every_account_holds(provisions: Provisions,
     assert summary["answer_to_audio_ms"]["p50"] > 0
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
+@pytest.mark.converses
 def test_campaigns_converse_leave_messages_and_record(provisions: Provisions, tmp_path: Path) -> None:
     """Every script, in English and Spanish: turns, interruptions, keys, opt-outs, transfers, machines, a faulty brain."""
     code, said, summary = run("demo", tmp_path / "talks", "--per-persona", "1", "--conversations")

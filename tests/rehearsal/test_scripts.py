@@ -17,7 +17,7 @@ from rehearsal.talk import Talk, talk_of
 from rehearsal.witness import EndedBy
 from tests.rehearsal.conftest import FACT_S, Agent, Network, until
 
-pytestmark = pytest.mark.livekit
+pytestmark = [pytest.mark.livekit, pytest.mark.slow, pytest.mark.realtime]
 
 GREETING = "Hello, this is Main Street Pharmacy."
 QUESTION = "Is this Ann?"
