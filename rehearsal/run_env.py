@@ -24,9 +24,9 @@ BRAIN_VARIABLE: Final = "REHEARSAL_BRAIN_URL"
 """Where the agent API of the rehearsal's own campaigns is (`agent_api.url`)."""
 SESSION_TIMEOUT_S: Final = 6
 """The least a broker takes by default: so much later the partitions of a killed dialer are given to the next one."""
-AGENT_IDLE_PROCESSES: Final = 5
-ROOMS_MAX: Final = 5
-"""Open rooms at once: what two cores can speak for without a stutter, where not all of them speak (trunks.yaml)."""
+AGENT_IDLE_PROCESSES: Final = 4
+ROOMS_MAX: Final = 4
+"""Open rooms at once: what two cores can speak for without a stutter."""
 _OURS: Final = (
     "DIALER_",
     "LIVEKIT_",

@@ -17,7 +17,7 @@ from schemas.audit import AUDIT_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 600
-SOUND_TRIES_MAX = 3
+SOUND_TRIES_MAX = 6
 """A run in which nothing but sound did not hold is tried again: without CPU left for it, WebRTC conceals and stretches.
 The accounts have no second try."""
 
