@@ -49,9 +49,9 @@ test: provision ## every test but the slow ones, end to end ones, and those that
 	$(PY) -m pytest -m "not slow and not e2e and not converses and not docker"
 
 e2e: provision ## the slow tests and the end to end ones: real broker, real livekit-server, real audio
-	$(PY) -m pytest -m "(slow or e2e) and not docker"
+	$(PY) -m pytest -m "(slow or e2e) and not converses and not docker"
 
-conversations: provision ## the demo's conversations as a test (up to 7 minutes, on a machine that does nothing else)
+conversations: provision ## conversations judged by their sound (up to 10 minutes, on a machine that does nothing else)
 	$(PY) -m pytest -m converses
 
 sim: setup ## the dialer in a simulated world: SEEDS histories of crashes and faults, the promises checked after every step
