@@ -10,12 +10,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from livekit import rtc
 
 from agent.attending import Attending
 from agent.ear import Ear
+from agent.ending import Ended, Reason, reached, reason_of
 from agent.leg import Ending, Leg, first_of
 from agent.reception import LAST_WORD_S, TAIL_S, Policy, Reception
 from agent.recording import Recorder
@@ -26,17 +27,8 @@ from runtime.settings import Settings
 from schemas.brief import Brief
 from schemas.facts import CalleeHungUp, ConversationStarted, NotificationDelivered
 
-CALLEE_TIMEOUT_S: Final = 330.0
-"""Readiness to the callee's participant: the call may queue for its trunk all that time. The dialer takes the room down
-after 240 s, LiveKit after 300 s; this is for a room that neither of them ends."""
-GRACE_S: Final = 60.0
-"""How much longer than the ring itself the agent waits for the answer."""
 LISTENER_TIMEOUT_S: Final = 5.0
 SETTLE_S: Final = 2.0
-
-Reason = Literal[
-    "delivered", "voicemail_left", "machine_hung_up", "callee_left", "no_callee", "failed", "cancelled", "too_long"
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +79,16 @@ async def run(
     attending: Attending | None,
 ) -> Reason:
     """Take the call from readiness to its end; whoever is still on the line then is hung up on by the caller of this."""
-    if not await leg.comes(leg.seen, CALLEE_TIMEOUT_S):
-        return _reason(leg, "no_callee")
-    if not await leg.comes(leg.answered, brief.ring_timeout_s + GRACE_S):
-        return _reason(leg, "too_long")
+    try:
+        await reached(leg, brief.ring_timeout_s)
+    except Ended as ended:
+        return ended.reason
     try:
         async with asyncio.timeout(brief.max_call_duration_s):
             if attending is not None:
                 attending.start()  # before the recording, which may take a second: a machine speaks at once
             if not await recorder.answered(voice):
-                return _reason(leg, "failed")
+                return reason_of(leg, "failed")
             if attending is None:
                 return await _deliver(leg, voice, script.message, reporter)
             reception = Reception(attending, script.policy, voice, leg, reporter)
@@ -164,15 +156,4 @@ def _early(leg: Leg, spoken_ms: int, reporter: Reporter) -> Reason:
     """Say who ended it before the message was over."""
     if leg.over.done() and leg.over.result() is Ending.CALLEE_LEFT:
         reporter.say(CalleeHungUp, spoken_ms=spoken_ms)
-    return _reason(leg, "failed")
-
-
-def _reason(leg: Leg, otherwise: Reason) -> Reason:
-    if not leg.over.done():
-        return otherwise
-    reasons: dict[Ending, Reason] = {
-        Ending.CALLEE_LEFT: "callee_left",
-        Ending.ROOM_CLOSED: "cancelled",
-        Ending.ROOM_LOST: "failed",
-    }
-    return reasons[leg.over.result()]
+    return reason_of(leg, "failed")
