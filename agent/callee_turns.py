@@ -1,7 +1,8 @@
 """The callee's side of a conversation: who has the floor, what was said in this turn, which keys were pressed.
 
 A turn is over when the recogniser says that the speech ended and words came of it. Speech without words (a cough, a
-door) is none, and neither is one of which nothing is heard for `SPEECH_MAX_S`.
+door) is none, and neither is one of which nothing is heard for `SPEECH_MAX_S`; where it was long enough for words it was
+missed, and who spoke waits for an answer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from agent.recogniser import Heard, Hearing, Sound, SpeechEnded, SpeechStarted
 
 SPEECH_MAX_S: Final = 20.0
 """Of speech of which no word comes: then it counts as noise."""
+MISSED_MIN_S: Final = 1.0
+"""The shortest speech that was missed when no word came of it."""
 TURN_CHARS_MAX: Final = 4_000
 KEYS_MAX: Final = 32
 KEY_PAUSE_S: Final = 1.5
@@ -49,6 +52,8 @@ class CalleeTurns:
         """When the speech that goes on, or the last, was known to begin."""
         self._hearing = False
         self.speaking = False
+        self.missed = False
+        """Whether the last speech was missed."""
         self.quiet_since = time.monotonic()
         """When the callee was last heard: the end of speech, or a key."""
         self.turns_taken = 0
@@ -130,5 +135,6 @@ class CalleeTurns:
         return self._since + SPEECH_MAX_S if self.speaking else None
 
     def _quiet(self, at: float) -> None:
+        self.missed = self.speaking and not self._words and at - self.began_at >= MISSED_MIN_S
         self.speaking = self._hearing = False
         self.quiet_since = at

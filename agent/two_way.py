@@ -38,6 +38,8 @@ from schemas.facts import AgentApiFailed, CalleeHungUp, CallTransferred, Convers
 LISTENER_TIMEOUT_S: Final = 5.0
 OPENING_S: Final = 2.0
 """After the answer: who begins to speak by then says hello, and does not interrupt."""
+ASK_AGAIN_S: Final = 1.0
+"""After speech that was not understood: who spoke waits for an answer, and 4 s of silence would be a defect."""
 LOOK_EVERY_S: Final = 0.1
 TOOL_ROUNDS_MAX: Final = 3
 GOODBYE_S: Final = 6.0
@@ -219,15 +221,17 @@ class TwoWay:
             self._world.say(ConversationStarted, answer_to_audio_ms=took_ms, greeting_ms=said.played_ms)
 
     async def _hear(self) -> Turn:
-        """Wait for the callee's turn; who says nothing is asked, and then left. Raises: Ended."""
+        """Wait for the callee's turn; who says nothing, or nothing clear, is asked, and then left. Raises: Ended."""
         exchange, silence = self._exchange, self._brief.conversation.silence
         while (turn := exchange.turns.take(time.monotonic())) is None:
-            prompt_at = max(exchange.turns.quiet_since, exchange.sound_at) + silence.prompt_after_s
+            missed = exchange.turns.missed and exchange.turns.quiet_since > exchange.sound_at
+            patience_s = min(ASK_AGAIN_S, silence.prompt_after_s) if missed else silence.prompt_after_s
+            prompt_at = max(exchange.turns.quiet_since, exchange.sound_at) + patience_s
             if not exchange.turns.speaking and time.monotonic() >= prompt_at:
                 if self._prompts >= silence.prompts_max:
                     await self.give_up("conversed")
                 self._prompts += 1
-                await exchange.phrase("silence")
+                await exchange.phrase("fallback" if missed else "silence")
                 continue
             await exchange.wait(None if exchange.turns.speaking else prompt_at)
         self._prompts = 0

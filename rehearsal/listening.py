@@ -19,6 +19,10 @@ UTTERANCE_MAX_S: Final = 120
 QUIET_S: Final = 1.2
 """Silence after which an utterance is over though its end was not heard: a mark may be damaged as any sound may."""
 SOUND_MIN: Final = 130  # of 32768 (-48 dBFS)
+NAMELESS_S: Final = 0.75
+"""Sound that goes on so long without a mark at its beginning is speech whose beginning was damaged: a voice activity
+detector would have told of it."""
+MARK_TAIL_MS: Final = 100  # after an end mark, the last of it
 EMPTY_RESULT_EVERY_S: Final = 5.0  # Deepgram tells that it heard nothing, too
 _RATE = 16_000
 
@@ -44,7 +48,11 @@ class Listener:
         self._last_result_at = 0
         self._before_s = 0.0  # what was heard before the last Finalize
         self._begin: Mark | None = None
+        self._loud_from: int | None = None
+        """Where the sound that goes on began, as long as nothing is recognised of it."""
         self._loud_until = 0
+        self._told = False
+        """Whether this speech was told to have started."""
         self._odd = b""
 
     async def hear(self, pcm: bytes) -> list[dict[str, Any]]:
@@ -56,6 +64,8 @@ class Listener:
         self._kept.append(samples)
         loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > SOUND_MIN)
         if len(loud):
+            if self._loud_from is None:
+                self._loud_from = self._heard + int(loud[0])
             self._loud_until = self._heard + int(loud[-1]) + 1
         self._heard += len(samples)
         return await self._tell(self._decoder.feed(samples))
@@ -66,7 +76,7 @@ class Listener:
         self._decoder = marks.Decoder(self._rate)
         messages.append(self._results("", self._heard, self._heard, 0.0, from_finalize=True))
         self._before_s += self._heard / self._rate
-        self._kept, self._begin = [], None
+        self._kept, self._begin, self._loud_from, self._told = [], None, None, False
         self._kept_from = self._heard = self._last_result_at = self._loud_until = 0
         return messages
 
@@ -79,24 +89,50 @@ class Listener:
         for mark in found:
             if mark.side is Side.BEGIN:
                 self._begin = mark
-                if self._vad_events:
-                    messages.append(
-                        {"type": "SpeechStarted", "channel": [0], "timestamp": self._before_s + mark.start / self._rate}
-                    )
-            elif self._begin is not None and self._begin.code == mark.code:
-                messages += await self._recognised(self._begin, mark)
-                self._begin = None
-        if self._begin is not None and self._heard - max(self._loud_until, self._begin.end) > QUIET_S * self._rate:
-            until = max(self._loud_until, self._begin.end)
-            unheard = Mark(code=self._begin.code, side=Side.END, start=until, end=until)
-            messages += await self._recognised(self._begin, unheard)
-            self._begin = None
-        if self._begin is None and (self._heard - self._last_result_at) / self._rate >= EMPTY_RESULT_EVERY_S:
+                messages += self._started(mark.start)
+            elif self._begin is not None and self._begin.code != mark.code:
+                continue  # the one or the other is no mark: silence decides
+            elif (begin := self._begin or self._damaged(mark)) is not None:
+                messages += await self._recognised(begin, mark)
+        if self._begin is None and self._loud_for_s > NAMELESS_S:
+            messages += self._started(self._loud_from or 0)
+        if self._is_quiet():
+            if self._begin is not None:
+                until = max(self._loud_until, self._begin.end)
+                messages += await self._recognised(self._begin, _mark(self._begin.code, Side.END, until, until))
+            elif self._told and self._loud_from is not None:
+                messages += self._over("", self._loud_from, self._loud_until, 0.0)
+            self._loud_from = None
+        if (
+            self._begin is None
+            and not self._told
+            and (self._heard - self._last_result_at) / self._rate >= EMPTY_RESULT_EVERY_S
+        ):
             messages.append(self._results("", self._last_result_at, self._heard, 0.0))
-        if self._begin is None or self._heard - self._begin.start > UTTERANCE_MAX_S * self._rate:
-            self._begin = None
-            self._forget(keep_s=2.0)  # a mark may be on its way
+        self._forget()
         return messages
+
+    @property
+    def _loud_for_s(self) -> float:
+        return 0.0 if self._loud_from is None else (self._loud_until - self._loud_from) / self._rate
+
+    def _is_quiet(self) -> bool:
+        """Tell whether what was loud has been silent for long enough to be over."""
+        until = max(self._loud_until, self._begin.end if self._begin is not None else 0)
+        return self._heard - until > QUIET_S * self._rate
+
+    def _damaged(self, end: Mark) -> Mark | None:
+        """Return where the beginning of an utterance must lie of which only the end was understood."""
+        if self._loud_from is None or self._loud_for_s < NAMELESS_S:
+            return None
+        begun = self._loud_from + marks.MARK_MS * self._rate // 1000
+        return _mark(end.code, Side.BEGIN, self._loud_from, begun) if begun < end.start else None
+
+    def _started(self, at: int) -> list[dict[str, Any]]:
+        if self._told or not self._vad_events:
+            return []
+        self._told = True
+        return [{"type": "SpeechStarted", "channel": [0], "timestamp": self._before_s + at / self._rate}]
 
     async def _recognised(self, begin: Mark, end: Mark) -> list[dict[str, Any]]:
         text = self._text_of(begin.code)
@@ -105,10 +141,18 @@ class Listener:
         if text is not None:
             confidence = await asyncio.to_thread(_confidence, heard, self._rate, text, self._language)
         transcript = text if text is not None and confidence >= CONFIDENCE_MIN else ""
-        messages = [self._results(transcript, begin.end, end.start, confidence)]
+        self._begin, self._loud_from = None, None
+        if self._loud_until > end.end + MARK_TAIL_MS * self._rate // 1000:
+            self._loud_from = end.end  # somebody goes on
+        return self._over(transcript, begin.end, end.start, confidence)
+
+    def _over(self, transcript: str, start: int, end: int, confidence: float) -> list[dict[str, Any]]:
+        """Say what was said, and that it is over."""
+        self._told = False
+        messages = [self._results(transcript, start, end, confidence)]
         if self._utterance_end:
             messages.append(
-                {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": self._before_s + end.start / self._rate}
+                {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": self._before_s + end / self._rate}
             )
         return messages
 
@@ -147,10 +191,21 @@ class Listener:
             },
         }
 
-    def _forget(self, keep_s: float = 0.0) -> None:
-        """Drop audio that nothing needs any more."""
-        while self._kept and self._heard - self._kept_from - len(self._kept[0]) >= keep_s * self._rate:
+    def _forget(self) -> None:
+        """Drop audio that nothing needs any more: before what goes on, and before a mark that may be on its way."""
+        if self._begin is not None and self._heard - self._begin.start > UTTERANCE_MAX_S * self._rate:
+            self._begin = None
+        if self._loud_from is not None and self._heard - self._loud_from > UTTERANCE_MAX_S * self._rate:
+            self._loud_from = self._heard
+        begins = [at for at in (self._loud_from, self._begin and self._begin.start) if at is not None]
+        needed = min([*begins, self._heard - 2 * self._rate])
+        while self._kept and self._kept_from + len(self._kept[0]) <= needed:
             self._kept_from += len(self._kept.pop(0))
+
+
+def _mark(code: int, side: Side, start: int, end: int) -> Mark:
+    """A mark that was not heard, where it must be."""
+    return Mark(code=code, side=side, start=start, end=end)
 
 
 def _confidence(heard: Samples, sample_rate: int, text: str, language: str) -> float:

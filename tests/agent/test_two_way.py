@@ -16,13 +16,14 @@ from livekit import rtc
 
 from agent import phrases
 from agent.agent_api import AgentApi, Caller
+from agent.callee_turns import MISSED_MIN_S
 from agent.ending import Ended
-from agent.exchange import Exchange, Sentence
+from agent.exchange import SILENT_LINE_S, Exchange, Sentence
 from agent.history import History
 from agent.leg import Ending, Leg
 from agent.recogniser import Heard, RecogniserFailed, SpeechEnded, SpeechStarted
 from agent.speech import SAMPLE_RATE, speaker
-from agent.two_way import TwoWay, World
+from agent.two_way import ASK_AGAIN_S, TwoWay, World
 from agent.voice import Voice
 from rehearsal import faults, serving
 from rehearsal.brain import Brain, read_dialogues
@@ -244,6 +245,26 @@ async def test_a_callee_who_says_nothing_is_asked_and_then_left() -> None:
         await call.until_said("Are you still there?")
         call.says("Yes, please.")
         await call.until_said(OFFER)
+
+
+async def test_who_was_not_understood_is_asked_to_say_it_again() -> None:
+    """Speech without a word, long enough for one: no silent line until the silence prompt; a cough is let pass."""
+    again = "I am sorry, I did not get that. Could you say it again, please?"
+    async with talking(silence=Silence(prompt_after_s=10, prompts_max=1)) as call:
+        await call.until_said(GREETING)
+        call.begins()
+        await asyncio.sleep(MISSED_MIN_S)
+        call.stops()
+        quiet_from = time.monotonic()
+        await call.until(lambda: call.exchange.playing is not None)
+        assert time.monotonic() - quiet_from < SILENT_LINE_S
+        await call.until_said(again)
+        call.says("Yes, please.")
+        await call.until_said(OFFER)
+        call.begins()
+        call.stops()
+        await asyncio.sleep(ASK_AGAIN_S + 0.5)
+        assert call.exchange.playing is None
 
 
 async def test_who_asks_not_to_be_called_again_is_not() -> None:
