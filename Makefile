@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCK_PYTHON := 3.11
 RUN_DEMO := run/demo
 RUN_KILL := run/demo-kill
-RUN_TALKS := run/demo-talks
+RUN_QUICK := run/demo-quick
 RUN_PROVE := run/prove
 # How much is proven: more overnight (make sim SEEDS=100000, make prove CALLS=10000).
 SEEDS ?= 2000
@@ -18,7 +18,7 @@ PROVE = $(PY) -m rehearsal prove --calls $(CALLS) --run-dir $(RUN_PROVE)
 BEGAN_AT := $(shell date +%s.%N)
 
 .DEFAULT_GOAL := help
-.PHONY: prove-ci help prerequisites setup provision check test e2e sim controls mutants prove bench bench-amd schemas demo demo-kill up down status clean ci lock
+.PHONY: prove-ci help prerequisites setup provision check test e2e sim controls mutants prove bench bench-amd schemas demo demo-quick demo-kill up down status clean ci lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,13 +46,10 @@ check: setup ## format, lint, types, and the rules of the house
 	$(PY) -m pytest tests/house -m "not broker and not livekit and not slow"
 
 test: provision ## every test but the slow ones, end to end ones, and those that need a container engine
-	$(PY) -m pytest -m "not slow and not e2e and not converses and not docker"
+	$(PY) -m pytest -m "not slow and not e2e and not docker"
 
 e2e: provision ## the slow tests and the end to end ones: real broker, real livekit-server, real audio
-	$(PY) -m pytest -m "(slow or e2e) and not converses and not docker"
-
-conversations: provision ## conversations judged by their sound (up to 10 minutes, on a machine that does nothing else)
-	$(PY) -m pytest -m converses
+	$(PY) -m pytest -m "(slow or e2e) and not docker"
 
 sim: setup ## the dialer in a simulated world: SEEDS histories of crashes and faults, the promises checked after every step
 	$(PY) -m tests.simulation --seeds $(SEEDS) --jobs 2
@@ -78,11 +75,11 @@ bench-amd: provision ## who took the call: a corpus judged, beside LiveKit's own
 schemas: setup ## make the JSON Schemas and AsyncAPI from the models
 	$(PY) -m schemas.generate
 
-demo: prerequisites setup ## a campaign from nothing on simulated phones, and the accounts of it
-	@$(PY) -m rehearsal demo --no-conversations --run-dir $(RUN_DEMO) --began-at $(BEGAN_AT)
+demo: prerequisites setup ## campaigns from nothing on some seventy simulated phones, and the accounts of them (under 5 minutes)
+	@$(PY) -m rehearsal demo --run-dir $(RUN_DEMO) --began-at $(BEGAN_AT)
 
-demo-talks: prerequisites setup ## the same, and forty that converse, meet machines, opt out and are recorded; each is judged by its sound
-	@$(PY) -m rehearsal demo --conversations --run-dir $(RUN_TALKS) --began-at $(BEGAN_AT)
+demo-quick: prerequisites setup ## the same without those that converse (75 s)
+	@$(PY) -m rehearsal demo --no-conversations --run-dir $(RUN_QUICK) --began-at $(BEGAN_AT)
 
 demo-kill: prerequisites setup ## the same, the dialer killed by SIGKILL three times amid live calls
 	@$(PY) -m rehearsal demo-kill --run-dir $(RUN_KILL) --began-at $(BEGAN_AT)

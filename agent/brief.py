@@ -1,4 +1,4 @@
-"""A job's brief: opened from its metadata, and refused when it is not for this room or not built yet."""
+"""A job's brief: opened from its metadata; refused when it is not for this room."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from runtime.seal import BriefBox, SealBroken
 from runtime.settings import Settings, brief_keys
 from schemas.brief import BRIEF_BYTES_MAX, Brief
 from schemas.values import room_name
-
-CALL_TYPES_BUILT = frozenset({"one_way", "two_way"})
-"""Types that this version of the worker can hold; a brief of another one is a later version's."""
 
 
 class BriefRefused(Exception):

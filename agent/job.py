@@ -21,7 +21,7 @@ from livekit.agents import AutoSubscribe, JobContext, JobProcess
 from livekit.rtc.participant import PublishTrackError
 
 from agent import one_way_call, two_way_call
-from agent.brief import CALL_TYPES_BUILT, BriefRefused, open_brief, socket_path
+from agent.brief import BriefRefused, open_brief, socket_path
 from agent.ending import Reason
 from agent.leg import Leg
 from agent.line import Line
@@ -123,7 +123,7 @@ async def entrypoint(ctx: JobContext) -> None:
 
 async def _converse(ctx: JobContext, conversation: Conversation, settings: Settings) -> Reason:
     brief, leg, reporter = conversation.brief, conversation.leg, conversation.reporter
-    if brief.type not in CALL_TYPES_BUILT:
+    if brief.type not in _CALLS:
         log.alarm("a call type is not built", call_id=brief.call_id, attempt=brief.attempt)
         return "failed"
     async with contextlib.AsyncExitStack() as stack:

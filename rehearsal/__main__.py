@@ -48,7 +48,7 @@ producer.jsonl (what was asked for), log.jsonl (what came of it), summary.json.
 exit codes: 0 all well, 1 something did not hold or did not start (a line each says what), 3 not up, 4 a figure was missed and no
 promise broken (prove), 130 interrupted
 """
-DEMO_TIMEOUT_S: Final = 400.0
+DEMO_TIMEOUT_S: Final = 600.0
 KILL_TIMEOUT_S: Final = 420.0
 INTERRUPTED: Final = 130
 KILLS_PER_1000: Final = 32

@@ -197,8 +197,11 @@ class Listener:
             self._begin = None
         if self._loud_from is not None and self._heard - self._loud_from > UTTERANCE_MAX_S * self._rate:
             self._loud_from = self._heard
-        begins = [at for at in (self._loud_from, self._begin and self._begin.start) if at is not None]
-        needed = min([*begins, self._heard - 2 * self._rate])
+        needed = self._heard - 2 * self._rate
+        if self._loud_from is not None:
+            needed = min(needed, self._loud_from)
+        if self._begin is not None:
+            needed = min(needed, self._begin.start)
         while self._kept and self._kept_from + len(self._kept[0]) <= needed:
             self._kept_from += len(self._kept.pop(0))
 

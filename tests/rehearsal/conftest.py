@@ -112,7 +112,9 @@ class Network:
         self.rooms.append(joined)
         await joined.connect(self.livekit_url, token.to_jwt())
         track = rtc.LocalAudioTrack.create_audio_track("voice", source)
-        agent = Agent(joined, source, await joined.local_participant.publish_track(track))
+        # As the agent does (agent/voice.py): silence is sent too, so that the jitter buffer is settled at the first word.
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=False, red=False)
+        agent = Agent(joined, source, await joined.local_participant.publish_track(track, options))
 
         def seen(participant: rtc.RemoteParticipant) -> None:
             agent.attributes = dict(participant.attributes)

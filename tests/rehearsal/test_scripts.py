@@ -142,7 +142,6 @@ async def test_a_menu_goes_on_at_a_key_of_the_callers(network: Network) -> None:
     assert [moment.text for moment in talk(network, "menu").of("key")] == ["2"]
 
 
-@pytest.mark.converses
 @pytest.mark.parametrize("name", ["voicemail_beep", "voicemail_long"])
 async def test_a_mailbox_beeps_and_records_what_is_said_then(network: Network, name: str) -> None:
     """The message is whole in the recording, behind the beep."""
