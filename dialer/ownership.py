@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Final, Protocol
 
 from dialer.agents import Agents
@@ -446,7 +447,7 @@ class Ownership:
         await self._log.commit(records)
         metrics.COMMIT_SECONDS.observe(self._clock.monotonic() - turn.began)
         for kind, count in turn.kinds.items():
-            metrics.EVENTS.labels(kind).inc(count)
+            _counter(kind).inc(count)
         self.positions = positions
         self._committed_at = turn.began
         self.keys.committed()
@@ -479,6 +480,10 @@ class Ownership:
             if call.attempt is not None and (call.call_id, call.attempt.number) in self._adopted:
                 return outstanding(callee, now)
         return owed(callee, now)
+
+
+_counter = cache(metrics.EVENTS.labels)
+"""A type's counter: the library looks one up under a lock."""
 
 
 def _facts_size(callee: Callee) -> int:

@@ -20,6 +20,7 @@ from typing import Final
 import orjson
 
 from dialer.records import RawRecord
+from dialer.writing import AS_DICTS, plain
 from schemas import commands as c
 from schemas.codec import decode_command
 from schemas.envelope import Envelope, decode
@@ -197,5 +198,5 @@ def _holds(stage: Callable[[Reading], None], reading: Reading) -> bool:
 def body_hash(command: c.PlaceCall, e164: str, pepper: bytes) -> str:
     """Hash a request's body under the pepper: 8 bytes, never a plain hash, for it outlives erasure."""
     normalised = command if command.to == e164 else replace(command, to=e164)
-    canonical = orjson.dumps(normalised, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+    canonical = orjson.dumps(normalised, default=plain, option=orjson.OPT_SORT_KEYS | AS_DICTS)
     return base64.b64encode(hmac.digest(pepper, canonical, "sha256")[:BODY_HASH_BYTES]).decode()

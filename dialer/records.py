@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from dialer.callee.evolve import Copied, Recorded
 from dialer.callee.state import SNAPSHOT_VERSION, Callee
 from dialer.log import Record
+from dialer.writing import AS_DICTS, plain, sparse
 from schemas import topics
 from schemas.codec import adapter
 from schemas.envelope import CONTENT_TYPE, FIRST_TIME, FORWARDED
@@ -64,14 +65,14 @@ def event_record(partition: int, callee_key: str, recorded: Recorded, traceparen
         topics.EVENTS.name,
         partition,
         callee_key.encode(),
-        orjson.dumps(document, option=orjson.OPT_UTC_Z),
+        orjson.dumps(document, default=plain, option=AS_DICTS),
         (_CONTENT, ("ce_type", kind.encode()), ("ce_id", event_id.encode())),
     )
 
 
 def encode_snapshot(callee: Callee) -> bytes:
-    """Write a callee's snapshot."""
-    return orjson.dumps(callee, option=orjson.OPT_UTC_Z)
+    """Write a callee's snapshot: what stands at its default is left out."""
+    return orjson.dumps(callee, default=sparse, option=AS_DICTS)
 
 
 class UndecodableSnapshot(Exception):
@@ -91,7 +92,7 @@ def decode_snapshot(value: bytes) -> Callee:
 
 def has_open_calls(snapshot: bytes) -> bool:
     """Tell from the bytes alone whether a snapshot has open calls, so that a take-over decodes only those."""
-    return b'"calls":{}' not in snapshot
+    return b'"calls":{"' in snapshot
 
 
 def offsets_record(partition: int, offsets: Mapping[str, int]) -> Record:

@@ -1,6 +1,7 @@
 """What is known of one callee: a fold of the log, and nothing else.
 
-`Callee` is also the snapshot on `dialer.callees`: fields may be added with a default, never renamed.
+`Callee` is also the snapshot on `dialer.callees`: fields may be added with a default, never renamed, and a default never
+changes, for what stands at it is not written (`dialer/writing`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ When one of these fails, the reader is wrong, never the file: add an upcaster (`
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ import orjson
 import pytest
 
 from dialer.callee.evolve import Copied, Recorded
-from dialer.records import RawRecord, decode_offsets, decode_snapshot, event_record, rejection
+from dialer.callee.state import Callee
+from dialer.records import (
+    RawRecord,
+    decode_offsets,
+    decode_snapshot,
+    encode_snapshot,
+    event_record,
+    has_open_calls,
+    rejection,
+)
 from runtime.seal import BriefBox, MasterKey, aad, data_key, open_value
 from schemas import generate
 from schemas.codec import LOGGED, OBSERVED, Unknown, decode_command, decode_payload
@@ -26,7 +36,16 @@ from schemas.values import Sealed
 from tests.contracts import golden_payloads as g
 
 GOLDEN = Path(__file__).parent / "golden"
-OTHERS = {"snapshot.v1", "snapshot.v1+2", "offsets.v1", "sealed.v1", "data_key.v1", "brief.v1", "brief.v1+2"}
+OTHERS = {
+    "snapshot.v1",
+    "snapshot.v1+2",
+    "snapshot.v1+3",
+    "offsets.v1",
+    "sealed.v1",
+    "data_key.v1",
+    "brief.v1",
+    "brief.v1+2",
+}
 RECORDS = sorted(path.stem for path in GOLDEN.glob("*.json") if path.stem not in OTHERS)
 
 
@@ -90,6 +109,24 @@ def test_a_golden_snapshot_decodes_for_ever() -> None:
     """A take-over from any version before this one."""
     assert decode_snapshot(golden("snapshot.v1")) == g.SNAPSHOT
     assert decode_snapshot(golden("snapshot.v1+2")) == g.SNAPSHOT_2
+    assert decode_snapshot(golden("snapshot.v1+3")) == g.SNAPSHOT_2  # what stands at its default is left out
+
+
+def test_what_stands_at_its_default_is_not_in_a_snapshot_and_comes_back() -> None:
+    """The version is written always, and what a campaign's definition says whole: its defaults may change."""
+    written = orjson.loads(encode_snapshot(g.SNAPSHOT_2))
+    assert decode_snapshot(encode_snapshot(g.SNAPSHOT_2)) == g.SNAPSHOT_2
+    call = g.SNAPSHOT_2.calls[g.CALL]
+    at_default = {f.name for f in fields(call) if f.default is not MISSING and getattr(call, f.name) == f.default}
+    assert written["v"] == 1 and at_default and not at_default & set(written["calls"][g.CALL])
+    assert (
+        "max_call_duration_s" in written["calls"][g.CALL]["rules"] and "language" in written["calls"][g.CALL]["rules"]
+    )
+    nobody = Callee(callee_key=g.CALLEE)
+    assert orjson.loads(encode_snapshot(nobody)) == {"callee_key": g.CALLEE, "v": 1}
+    assert decode_snapshot(encode_snapshot(nobody)) == nobody
+    assert not has_open_calls(encode_snapshot(nobody)) and has_open_calls(encode_snapshot(g.SNAPSHOT_2))
+    assert not has_open_calls(b'{"callee_key":"x","v":1,"calls":{}}'), "as earlier versions wrote it"
 
 
 def test_golden_offsets_decode_for_ever() -> None:

@@ -50,6 +50,7 @@ def files() -> dict[str, bytes]:
     others = {
         "snapshot.v1": encode_snapshot(g.SNAPSHOT),
         "snapshot.v1+2": encode_snapshot(g.SNAPSHOT_2),
+        "snapshot.v1+3": encode_snapshot(g.SNAPSHOT_2),
         "offsets.v1": offsets_record(3, g.OFFSETS).value or b"",
         "sealed.v1": sealed(),
         "data_key.v1": MasterKey(g.SECRET).wrap(g.CALLEE, data_key("1", g.SECRET), os.urandom),

@@ -41,9 +41,9 @@ class Transaction:
     touched: set[tuple[str, int]] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)  # not frozen: a simulation makes millions, and each field would cost a call
 class Stored:
-    """A record at its offset, or a transaction's marker."""
+    """A record at its offset, or a transaction's marker. Never changed."""
 
     offset: int
     timestamp_ms: int
@@ -164,17 +164,9 @@ class MemoryBroker:
     def _append(self, record: Record, transaction: Transaction | None, *, is_marker: bool = False) -> int:
         log = self._partitions.setdefault((record.topic, record.partition), [])
         self._timestamp_ms += 1
-        stored = Stored(
-            offset=len(log),
-            timestamp_ms=self._timestamp_ms,
-            key=record.key,
-            value=record.value,
-            headers=record.headers,
-            transaction=transaction,
-            is_marker=is_marker,
-        )
-        log.append(stored)
-        return stored.offset
+        offset = len(log)
+        log.append(Stored(offset, self._timestamp_ms, record.key, record.value, record.headers, transaction, is_marker))
+        return offset
 
 
 class MemoryLog:

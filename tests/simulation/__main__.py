@@ -25,7 +25,7 @@ from tests.simulation.plan import cells, sip_answers
 from tests.simulation.run import Report, simulate
 from tests.simulation.watch import INVARIANTS
 
-CHUNK = 8
+CHUNK = 32
 """Seeds that a process lives through; it ends with them, which clears its worlds away at once."""
 CHUNK_TIMEOUT_S = 600.0
 """Nobody waits longer than this for a chunk: the system may have killed its process for want of memory."""

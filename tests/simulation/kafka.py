@@ -290,10 +290,10 @@ class SimConsumer:
         found: dict[TopicPartition, list[Fetched]] = {}
         if self._broker.arrives():
             return found
-        broker, positions = self._broker, self._positions
+        broker, positions, end = self._broker, self._positions, self._broker.high_watermark
         for tp in tps:
             at = positions.get(tp)
-            if at is not None and tp not in self._paused and at < broker.high_watermark(tp.topic, tp.partition):
+            if at is not None and at < end(*tp) and tp not in self._paused:
                 stored, positions[tp] = broker.read(
                     tp.topic, tp.partition, at, committed=self._committed, count_max=count_max or 500
                 )

@@ -22,7 +22,7 @@ PARTITION: ContextVar[int] = ContextVar("partition", default=-1)
 """The partition whose owner started this work."""
 OWNER_TASK: Final = "owner-"
 POLLS: ContextVar[bool] = ContextVar("polls", default=False)
-POLLERS: Final = frozenset({"stops-ends", "control-end", "agent-silence"})
+POLLERS: Final = frozenset({"stops-ends", "control-end", "agent-silence", "intake-membership"})
 """Tasks of `dialer/` that ask again and again: while no room stands they ask less often, to spare time."""
 
 

@@ -73,6 +73,7 @@ class Watch:
     suppressed_at: dict[str, float] = field(default_factory=dict)
     stopped_at: float | None = None
     steps: int = 0
+    """Named points passed: what can go wrong is looked at as it changes, not at each of them."""
     _said: set[tuple[str, str]] = field(default_factory=set)
     _stops: set[str] = field(default_factory=set)
 
@@ -185,10 +186,6 @@ class Watch:
             place = attempt_of_room(room)
             assert place is not None
             self.answered.setdefault(*place)
-
-    def on_step(self) -> None:
-        """Count: what can go wrong is looked at as it changes."""
-        self.steps += 1
 
     def check_legs(self) -> None:
         """A callee has one live leg at most: looked at whenever one is added."""

@@ -167,7 +167,7 @@ class World:
     def __init__(self, seed: int, loop: SeededLoop, note: Callable[[str], None] | None = None) -> None:
         self.plan, self.loop, self.note = p.plan_of(seed), loop, note
         self.chance = random.Random(f"world {seed}")
-        self._latency = random.Random(f"latency {seed}")
+        self._latency = random.Random(f"latency {seed}").random
         self._talks = random.Random(f"talks {seed}")
         self.clock = SimClock(loop, None, random.Random(f"bytes {seed}"))
         self.broker = SimBroker(self.clock)
@@ -187,7 +187,6 @@ class World:
         self.dialers: list[Dialer] = []
         self.gone: list[Dialer] = []
         self.coverage: Counter[tuple[str, str]] = Counter()
-        self.steps: Counter[Step] = Counter()
         self.faults: Counter[str] = Counter()
         self.no_agents = 0
         self.healed = False
@@ -249,12 +248,11 @@ class World:
         process.clock.spawn(dialer.start(), "start")
 
     def latency_s(self) -> float:
-        return self._latency.uniform(0.0005, 0.008)
+        return 0.0005 + 0.0075 * self._latency()
 
     def passed(self, process: Process, step: Step, partition: int) -> None:
         """A process passes a named point: whatever is armed there strikes."""
-        self.steps[step] += 1
-        self.watch.on_step()
+        self.watch.steps += 1
         if self.note is not None:
             self.say(f"{process.name} p{partition} {step.value}")
         armed = self._armed.get(step)
