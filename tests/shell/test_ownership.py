@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from dialer.callee.state import CALLS_OPEN_MAX, CALLS_REMEMBERED_MAX, Call, Callee, Closed, Phase
-from dialer.ownership import FACTS_SIZE_MAX
 from dialer.records import encode_snapshot
+from dialer.turn import FACTS_SIZE_MAX
 from schemas import facts as f
 from schemas.commands import RECORD_BYTES_MAX, VARIABLE_LENGTH_MAX, VARIABLES_MAX
 from schemas.envelope import FIRST_TIME, FORWARDED
