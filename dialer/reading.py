@@ -177,7 +177,7 @@ class ReadAhead:
         ahead = list(islice(waiting, AHEAD_MAX))
         readings = [Reading(raw, self._pepper) for raw in ahead]
         for stage in STAGES:
-            readings = [reading for reading in readings if _holds(stage, reading)]
+            readings = _through(stage, readings)
         self._until = ahead[-1].offset
         self._read = {reading.raw.offset: reading for reading in readings}
 
@@ -185,6 +185,16 @@ class ReadAhead:
         """Hand out what was read of this very record."""
         reading = self._read.pop(raw.offset, None) if self._read else None
         return reading if reading is not None and reading.raw is raw else None
+
+
+def _through(stage: Callable[[Reading], None], readings: list[Reading]) -> list[Reading]:
+    """Return the readings that come through a stage: nearly always all, so that each is asked alone only where one does not."""
+    try:
+        for reading in readings:
+            stage(reading)
+    except (Invalid, NotPlaceCall):
+        return [reading for reading in readings if _holds(stage, reading)]
+    return readings
 
 
 def _holds(stage: Callable[[Reading], None], reading: Reading) -> bool:
