@@ -46,10 +46,10 @@ check: setup ## format, lint, types, and the rules of the house
 	$(PY) -m pytest tests/house -m "not broker and not livekit and not slow"
 
 test: provision ## every test but the slow ones, end to end ones, and those that need a container engine
-	$(PY) -m pytest -m "not slow and not e2e and not docker"
+	$(PY) -m pytest --durations 25 -m "not slow and not e2e and not docker"
 
 e2e: provision ## the slow tests and the end to end ones: real broker, real livekit-server, real audio
-	$(PY) -m pytest -m "(slow or e2e) and not docker"
+	$(PY) -m pytest --durations 25 -m "(slow or e2e) and not docker"
 
 sim: setup ## the dialer in a simulated world: SEEDS histories of crashes and faults, the promises checked after every step
 	$(PY) -m tests.simulation --seeds $(SEEDS) --jobs 2
