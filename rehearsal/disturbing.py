@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from rehearsal import prove_group
 from rehearsal.prove_flight import Flight
 from rehearsal.prove_network import Proof
 from rehearsal.prove_owners import Owners
@@ -82,6 +83,8 @@ class Disturber:
         """Do all of it. Returns early only where calls in flight are missing: they have run out."""
         for one, following in itertools.pairwise([*plan, None]):
             assert one is not None
+            if one.victim is Victim.DIALER:
+                await self._group_at_rest()
             if not await self._busy():
                 left = len(plan) - one.number + 1
                 self.missed.append(
@@ -210,6 +213,11 @@ class Disturber:
                 self.say(f"some calls that the last strike met were not decided again within {SETTLED_TIMEOUT_S:g} s")
                 return
             await asyncio.sleep(_POLL_S)
+
+    async def _group_at_rest(self) -> None:
+        """Let a rebalance come to its end: a dialer that dies amid it is a second failure."""
+        if not await prove_group.at_rest(self.proof.base.bootstrap, len(self.proof.dialers)):
+            self.say(f"the dialers' group was not at rest within {prove_group.STABLE_TIMEOUT_S:g} s")
 
     async def _busy(self) -> bool:
         """Wait until enough calls are in flight, and every process is there."""

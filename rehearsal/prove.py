@@ -46,7 +46,7 @@ OPEN_TARGET: Final = 30
 """Calls that are kept open, so that with those that wait for their next attempt enough are in flight."""
 CALLS_FACTOR_MAX: Final = 3
 """A slow machine needs more calls to keep enough in flight until everything was struck: at most so many times as many."""
-OPEN_AFTERWARDS: Final = 72
+OPEN_AFTERWARDS: Final = 144
 """The same, when nothing is killed any more."""
 SETTLE_TIMEOUT_S: Final = 20.0
 PROGRESS_EVERY_S: Final = 4.0

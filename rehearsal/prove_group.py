@@ -1,0 +1,39 @@
+"""Is the dialers' consumer group at rest? A kill amid a rebalance is two failures, and its figure that of neither.
+
+The coordinator waits for a dead member's answer to the rebalance first, and for its session only then.
+Source: Kafka protocol, DescribeGroups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+GROUP_ID: Final = "dialer"
+STABLE_TIMEOUT_S: Final = 30.0
+_ASK_TIMEOUT_S: Final = 3.0
+_POLL_S: Final = 0.1
+
+
+async def at_rest(bootstrap: str, members: int) -> bool:
+    """Wait until the group is stable with so many members; False where that takes too long."""
+    deadline = time.monotonic() + STABLE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        try:
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                await client.start()
+                (answer,) = await client.describe_consumer_groups([GROUP_ID])
+            group = answer.to_object()["groups"][0]
+            if group["state"] == "Stable" and len(group["members"]) == members:
+                return True
+        except (KafkaError, TimeoutError, OSError):  # the broker is on its way back
+            pass
+        finally:
+            await client.close()
+        await asyncio.sleep(_POLL_S)
+    return False
