@@ -29,6 +29,8 @@ BUSY_TIMEOUT_S: Final = 60.0
 OWNED_TIMEOUT_S: Final = 30.0
 SETTLED_TIMEOUT_S: Final = 30.0
 """Longer than an agent's silence (15 s) and the fence after it."""
+ALONE: Final = frozenset({Victim.AGENT, Victim.LIVEKIT})
+"""What is struck only when everything struck before is decided again, and nothing else before what it met is."""
 _POLL_S: Final = 0.02
 
 
@@ -103,7 +105,7 @@ class Disturber:
                     f"nothing was ready again {BACK_TIMEOUT_S:g} s after {one.how} {one.number} ({one.victim})"
                 )
                 return
-            if Victim.AGENT in {one.victim, following.victim if following else None}:
+            if ALONE & {one.victim, following.victim if following else None}:
                 await self._settled()
 
     # -- kills --------------------------------------------------------------------------------------------------------
@@ -201,8 +203,8 @@ class Disturber:
     async def _settled(self) -> None:
         """Let every call that the last strike met on the phone be decided again.
 
-        An agent that dies together with the dialer, or with the room, leaves nobody who could tell: that is true, and
-        proves nothing, so agents are struck alone.
+        An agent, or its room, that dies together with the dialer leaves nobody who could tell: that is true, and
+        proves nothing, so agents and LiveKit are struck alone.
         """
         if not self.struck:
             return
