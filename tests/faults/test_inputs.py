@@ -110,7 +110,9 @@ CHUNK: Final = 1_000
 """Requests that come within a second: a broker's stamps follow its clock."""
 
 
-@pytest.mark.parametrize("count", [3_000, 100_000], ids=lambda count: f"{count}-requests")
+@pytest.mark.parametrize(
+    "count", [3_000, pytest.param(100_000, marks=pytest.mark.slow)], ids=lambda count: f"{count}-requests"
+)
 async def test_one_number_with_very_many_requests_is_bounded_and_holds_up_nobody(count: int) -> None:
     """Twenty wait, the rest is rejected one by one, and another person's call goes through amid them."""
     world = World()
