@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 
 from rehearsal import conversations
-from rehearsal.personas import PERSONAS
+from rehearsal.campaign_files import CAMPAIGNS
+from rehearsal.personas import PERSONAS, SCRIPT_NAMES
+from rehearsal.producer import sent_of
 from rehearsal.provision import Provisions
+from rehearsal.script import LANGUAGES, script_of
 from schemas.audit import AUDIT_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +68,20 @@ def test_campaigns_ring_phones_converse_and_record_and_every_account_holds(
     assert summary["audit"]["notification_delivered"] == summary["outcomes"]["delivered"]
     assert summary["answer_to_audio_ms"]["p50"] > 0
     assert_conversed(summary)
+    assert_private(max((tmp_path / "demo").iterdir()))
+
+
+def assert_private(run_dir: Path) -> None:
+    """No number of a callee's and no word of a callee's is in a log of ours, nor readable on the log or the audit topic."""
+    ours = {n for file in CAMPAIGNS.glob("*.yaml") for n in re.findall(r"tel:(\+[0-9]+)", file.read_text())}
+    numbers = {sent.number for sent in sent_of(run_dir / "producer.jsonl") if sent.number} - ours
+    words = {line for name in SCRIPT_NAMES for lang in LANGUAGES for line in script_of(name).lines(lang)}
+    words = {line for line in words if len(line) > 12}
+    private = numbers | words | {json.dumps(line)[1:-1] for line in words}
+    assert len(numbers) > 50 and len(private) > 100
+    for name in ("logs/dialer.log", "logs/agent.log", "logs/projections.log", "log.jsonl"):
+        text = (run_dir / name).read_text(errors="replace")
+        assert text and not [one for one in private if one in text], name
 
 
 def assert_conversed(summary: dict[str, Any]) -> None:
