@@ -158,12 +158,12 @@ class SimPartitionLog:
         assert self._epoch is not None, "fence first"
         epoch, name, partition, broker = self._epoch, self._name, self._partition, self._broker
         clock, done = self._process.clock, False
+        until = clock.monotonic() + ANSWER_TIMEOUT_S
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                clock.passing(Step.COMMIT_SENDING)
-                await self._ask(lambda: broker.produce_all(name, epoch, partition, records))
-                clock.passing(Step.COMMIT_SENT)
-                await self._ask(lambda: broker.end_all(name, epoch, partition))
+            clock.passing(Step.COMMIT_SENDING)
+            await self._ask(lambda: broker.produce_all(name, epoch, partition, records), until)
+            clock.passing(Step.COMMIT_SENT)
+            await self._ask(lambda: broker.end_all(name, epoch, partition), until)
             done = True
         except (Refused, TimeoutError) as error:
             raise OwnershipLost(f"partition {partition}: commit: {error}") from error
@@ -176,14 +176,19 @@ class SimPartitionLog:
 
     async def _answered(self, what: str, serve: Callable[[], Any]) -> Any:
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await self._ask(serve)
+            return await self._ask(serve, self._process.clock.monotonic() + ANSWER_TIMEOUT_S)
         except TimeoutError as error:
             self._lost = True
             raise OwnershipLost(f"partition {self._partition}: {what}") from error
 
-    async def _ask(self, serve: Callable[[], Any]) -> Any:
-        return await self._process.ask(serve, arrives=self._broker.arrives)
+    async def _ask(self, serve: Callable[[], Any], until: float) -> Any:
+        """Ask, and wait until then. Raises: TimeoutError. (`asyncio.timeout` costs as much as the whole request.)"""
+        answer = await self._process.send(serve, arrives=self._broker.arrives)
+        timer = asyncio.get_running_loop().call_at(until, _give_up, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
 
     def _fence(self) -> int:
         self._broker.fenced_by[self._partition] = self._process.name
@@ -320,6 +325,11 @@ class SimConsumer:
 def _wake(woken: asyncio.Future[None]) -> None:
     if not woken.done():
         woken.set_result(None)
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 @dataclass
