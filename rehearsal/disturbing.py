@@ -218,7 +218,7 @@ class Disturber:
 
     async def _group_at_rest(self) -> None:
         """Let a rebalance come to its end: a dialer that dies amid it is a second failure."""
-        if not await prove_group.at_rest(self.proof.base.bootstrap, len(self.proof.dialers)):
+        if not await prove_group.at_rest(self.proof.base.bootstrap, self.proof.ports):
             self.say(f"the dialers' group was not at rest within {prove_group.STABLE_TIMEOUT_S:g} s")
 
     async def _busy(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -19,8 +20,11 @@ _ASK_TIMEOUT_S: Final = 3.0
 _POLL_S: Final = 0.1
 
 
-async def at_rest(bootstrap: str, members: int) -> bool:
-    """Wait until the group is stable with so many members; False where that takes too long."""
+async def at_rest(bootstrap: str, ports: Collection[int]) -> bool:
+    """Wait until the group is stable and each dialer in it once; False where that takes too long.
+
+    A dialer's client id is `dialer-{host}-{port}-{run}`: one that was killed stays a member beside the one that followed.
+    """
     deadline = time.monotonic() + STABLE_TIMEOUT_S
     while time.monotonic() < deadline:
         client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -29,7 +33,8 @@ async def at_rest(bootstrap: str, members: int) -> bool:
                 await client.start()
                 (answer,) = await client.describe_consumer_groups([GROUP_ID])
             group = answer.to_object()["groups"][0]
-            if group["state"] == "Stable" and len(group["members"]) == members:
+            members = sorted(int(member["client_id"].split("-")[-2]) for member in group["members"])
+            if group["state"] == "Stable" and members == sorted(ports):
                 return True
         except (KafkaError, TimeoutError, OSError):  # the broker is on its way back
             pass
