@@ -1,7 +1,7 @@
 """Dataclasses as dicts, for orjson: field by field off a class with slots it takes three times as long.
 
-`plain` writes every field. `sparse` leaves out of the state's own classes what stands at its default: a call has fifty
-fields, and most snapshots use twenty. What they hold of a campaign's definition is written whole, for its defaults may
+`plain` writes every field. `sparse` leaves out of the state's own classes what stands at its default: a call and its
+attempt have fifty fields, most of them at it. What they hold of a campaign's definition is written whole, for its defaults may
 change. Both are a `default` for `orjson.dumps` with `AS_DICTS`.
 """
 
