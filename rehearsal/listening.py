@@ -99,7 +99,8 @@ class Listener:
         if self._is_quiet():
             if self._begin is not None:
                 until = max(self._loud_until, self._begin.end)
-                messages += await self._recognised(self._begin, _mark(self._begin.code, Side.END, until, until))
+                unheard = Mark(code=self._begin.code, side=Side.END, start=until, end=until)
+                messages += await self._recognised(self._begin, unheard)
             elif self._told and self._loud_from is not None:
                 messages += self._over("", self._loud_from, self._loud_until, 0.0)
             self._loud_from = None
@@ -126,7 +127,9 @@ class Listener:
         if self._loud_from is None or self._loud_for_s < NAMELESS_S:
             return None
         begun = self._loud_from + marks.MARK_MS * self._rate // 1000
-        return _mark(end.code, Side.BEGIN, self._loud_from, begun) if begun < end.start else None
+        if begun >= end.start:
+            return None
+        return Mark(code=end.code, side=Side.BEGIN, start=self._loud_from, end=begun)
 
     def _started(self, at: int) -> list[dict[str, Any]]:
         if self._told or not self._vad_events:
@@ -204,11 +207,6 @@ class Listener:
             needed = min(needed, self._begin.start)
         while self._kept and self._kept_from + len(self._kept[0]) <= needed:
             self._kept_from += len(self._kept.pop(0))
-
-
-def _mark(code: int, side: Side, start: int, end: int) -> Mark:
-    """A mark that was not heard, where it must be."""
-    return Mark(code=code, side=side, start=start, end=end)
 
 
 def _confidence(heard: Samples, sample_rate: int, text: str, language: str) -> float:

@@ -35,7 +35,7 @@ from schemas.brief import Brief
 from schemas.conversation import Conversation, Silence
 
 pytestmark = [pytest.mark.slow, pytest.mark.realtime]
-"""Fourteen conversations at the pace of speech."""
+"""Conversations at the pace of speech."""
 
 GREETING = "Hello Ann, is this a good time?"
 OFFER = "Good. Would Tuesday at ten in the morning suit you?"

@@ -205,7 +205,7 @@ async def test_a_deleted_room_is_a_fence_no_dial_passes(world: World, attempt: A
 async def test_deleting_the_room_stops_the_ringing(world: World, attempt: Attempt) -> None:
     """A dial in flight ends at once, as failed, and its leg is gone."""
     await world.telephony.create_room(attempt.opening)
-    dial = asyncio.create_task(world.telephony.dial(replace(attempt.dialing(NEVER_ANSWERS), ring_timeout_s=30)))
+    dial = asyncio.create_task(world.telephony.dial(attempt.dialing(NEVER_ANSWERS, 30)))
     await attempt.until("ringing")
     assert await world.telephony.delete_room(attempt.room) == "deleted"
     async with asyncio.timeout(FACT_S):
