@@ -225,7 +225,7 @@ class TwoWay:
         exchange, silence = self._exchange, self._brief.conversation.silence
         while (turn := exchange.turns.take(time.monotonic())) is None:
             missed = exchange.turns.missed and exchange.turns.quiet_since > exchange.sound_at
-            patience_s = min(ASK_AGAIN_S, silence.prompt_after_s) if missed else silence.prompt_after_s
+            patience_s = ASK_AGAIN_S if missed else silence.prompt_after_s
             prompt_at = max(exchange.turns.quiet_since, exchange.sound_at) + patience_s
             if not exchange.turns.speaking and time.monotonic() >= prompt_at:
                 if self._prompts >= silence.prompts_max:
