@@ -1,7 +1,7 @@
 """The witness in the room: what the agent sees of the callee's leg, as facts and as stages to wait for.
 
 livekit-sip joins before the INVITE (`dialing`), so presence is not an answer; only `sip.callStatus` = `active` is.
-Source: livekit/sip pkg/sip/outbound.go; reference/livekit.md 4.4.
+Source: livekit/sip pkg/sip/outbound.go; livekit-server pkg/rtc/room.go (`Close`); reference/livekit.md 4.4.
 """
 
 from __future__ import annotations
@@ -122,8 +122,10 @@ class Leg:
     def _left(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity != self._identity or not self.present:
             return
-        self.present = False
         reason = participant.disconnect_reason or rtc.DisconnectReason.UNKNOWN_REASON
+        if reason in _TAKEN_DOWN:
+            return  # the room is closed one by one, in any order: our own end follows, and says what it was
+        self.present = False
         if not self.let_go:
             self._say(CalleeLeft, reason=rtc.DisconnectReason.Name(reason))
         self._end(Ending.CALLEE_LEFT)

@@ -178,7 +178,8 @@ class Job:
                 self._answered.set()
 
     def _gone(self, participant: models.ParticipantInfo) -> None:
-        if participant.identity == self._brief.callee_identity and self._seen.is_set():
+        taken_down = participant.disconnect_reason in _TAKEN_DOWN  # our own end follows, and says what it was
+        if participant.identity == self._brief.callee_identity and self._seen.is_set() and not taken_down:
             reason = models.DisconnectReason.Name(participant.disconnect_reason)
             self._voice.say(f.CalleeLeft, reason=reason)
             self._end("callee_left")

@@ -192,6 +192,7 @@ async def test_a_recording_whose_end_nobody_hears_of_is_told_of_in_time(
     script = fault("egress.upload", Kind.FAIL, status=503)
     async with job(livekit, storage_url, script) as one:
         monkeypatch.setattr("rehearsal.egress_recorder.UPLOAD_PAUSE_S", 30.0)
+        monkeypatch.setattr("rehearsal.egress.SHUTDOWN_S", 1.0)
         assert await one.recorder.answered(one.voice)
         await one.writes()
         await one.ends()

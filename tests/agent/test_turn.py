@@ -275,7 +275,7 @@ async def test_a_token_api_that_fails_is_tried_again_once(
 async def test_a_token_api_that_hangs_is_left_in_bounded_time(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tries of so long and the pause between them, not more."""
     monkeypatch.setattr("agent.twilio.TRY_TIMEOUT_S", 0.3)
-    async with token_api({"fault": "delay", "delay_s": 4, "chance": 1.0}) as (settings, tokens):
+    async with token_api({"fault": "delay", "delay_s": 20, "chance": 1.0}) as (settings, tokens):
         began = asyncio.get_running_loop().time()
         with pytest.raises(TurnFailed, match=r"^timeout$"):
             await Bed(settings, FileStore(tmp_path), tokens).job().configuration(brief())

@@ -232,7 +232,7 @@ async def test_what_vault_refuses_is_told_apart(kind: str) -> None:
         ({"fault": "fail", "status": 500}, "refused"),
         ({"fault": "fail", "status": 429}, "rate_limited"),
         ({"fault": "drop"}, "unreachable"),
-        ({"fault": "delay", "delay_s": 7}, "timeout"),
+        ({"fault": "delay", "delay_s": 30}, "timeout"),
     ],
 )
 async def test_a_vault_that_fails_is_a_value_in_bounded_time(rule: dict[str, object], code: str) -> None:

@@ -124,7 +124,12 @@ async def test_the_broker_takes_the_topics_and_transactions_of_the_design(kafka_
     try:
         config = {"max.message.bytes": str(kafka.RECORD_BYTES_MAX)}
         await admin.create_topics([NewTopic(f"{prefix}-{n}", 24, 1, topic_configs=config) for n in range(10)])
-        described = await admin.describe_topics([f"{prefix}-{n}" for n in range(10)])
+        async with asyncio.timeout(TIMEOUT_S):  # the controller answers before the broker has heard of them
+            while True:
+                described = await admin.describe_topics([f"{prefix}-{n}" for n in range(10)])
+                if all(topic["partitions"] for topic in described):
+                    break
+                await asyncio.sleep(0.05)
         assert [len(topic["partitions"]) for topic in described] == [24] * 10
     finally:
         await admin.close()
