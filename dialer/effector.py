@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 
 from dialer.callee import inputs as i
-from dialer.callee.owed import Adopt, AskSlot, AskTurn, Dial, Effect, Fence, LookUp, OpenRoom, WatchAgent
+from dialer.callee.owed import Abandon, Adopt, AskSlot, AskTurn, Dial, Effect, Fence, LookUp, OpenRoom, WatchAgent
 from dialer.callee.state import ACTIVE, Call, Callee
 from dialer.campaigns import Campaigns
-from dialer.legs import dial, fence, hang_up_stray, open_room
+from dialer.legs import abandoned, dial, fence, hang_up_stray, open_room
 from dialer.lookup import look_up
 from dialer.outcomes import Outcomes
 from dialer.pacer import Pacer
@@ -220,6 +220,9 @@ class Runner:
                 return self._spawn(self._dial(key, call, effect, decided_at), "dial")
             case Adopt():
                 return self._spawn(adopt(self.ownership, shared, key, effect), "adopt")
+            case Abandon():
+                self.ownership.offer(key, abandoned(shared, effect))
+                return None
             case Fence():
                 self.ownership.agents.forget(effect.call_id, effect.attempt)
                 opening = self._opening.pop((effect.call_id, effect.attempt), None)
@@ -243,7 +246,7 @@ class Runner:
                     shared.pacer.withdraw(turn)
             case WatchAgent():
                 self.ownership.agents.forget(effect.call_id, effect.attempt)
-            case OpenRoom() | Dial():
+            case OpenRoom() | Abandon() | Dial():
                 pass  # what was asked of LiveKit goes on; the answer finds its phase gone, or is delivered otherwise
             case _:
                 assert_never(effect)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from dialer import gate
 from dialer.callee import inputs as i
-from dialer.callee.owed import Fence
+from dialer.callee.owed import Abandon, Fence
 from dialer.callee.state import Call, Phase
 from dialer.telephony import DialAnswer, DialRequest, RoomRequest
 from dialer.trunks import caller_id_for
@@ -39,12 +39,14 @@ FENCE_ALARM_AFTER_S: Final = 20.0
 STRAY_TRIES_MAX: Final = 8
 OPEN_AGAIN_S: Final = 0.1
 MEMBERSHIP_MARGIN_S: Final = 3.0
+TAKEN_OVER: Final = "taken_over"
+"""`room_failed` of an attempt whose owner changed before its room was answered for."""
 
 log = Log("dialer.legs")
 
 
 async def open_room(ownership: Ownership, shared: Shared, callee_key: str, call: Call) -> None:
-    """Make the attempt's room with its agent dispatch, in one idempotent request."""
+    """Make the attempt's room with its agent dispatch, in one request, the only one ever for this room."""
     assert call.attempt is not None
     assert call.rules is not None
     attempt, rules = call.attempt.number, call.rules
@@ -85,18 +87,26 @@ async def open_room(ownership: Ownership, shared: Shared, callee_key: str, call:
         answer = await shared.telephony.create_room(request)
         shared.clock.passing(Step.ROOM_ANSWERED)
         ok, sid, code = answer.ok, answer.sid, answer.code
-    answered = i.RoomAnswered(
-        id=f"room/{attempt_id(call.call_id, attempt)}",
+    ownership.offer(callee_key, _room_answered(shared, call.call_id, attempt, ok=ok, sid=sid, code=code))
+
+
+def abandoned(shared: Shared, effect: Abandon) -> i.RoomAnswered:
+    """Say of a room that another ownership asked for that nobody will know what became of it."""
+    return _room_answered(shared, effect.call_id, effect.attempt, ok=False, sid="", code=TAKEN_OVER)
+
+
+def _room_answered(shared: Shared, call_id: str, attempt: int, *, ok: bool, sid: str, code: str) -> i.RoomAnswered:
+    return i.RoomAnswered(
+        id=f"room/{attempt_id(call_id, attempt)}",
         at=shared.clock.now(),
-        call_id=call.call_id,
+        call_id=call_id,
         attempt=attempt,
         ok=ok,
-        room=room,
+        room=room_name(call_id, attempt),
         room_sid=sid,
         agent_name=shared.agent_name,
         code=code,
     )
-    ownership.offer(callee_key, answered)
 
 
 async def _may_open(ownership: Ownership, shared: Shared, callee_key: str, call: Call) -> bool:

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from dialer.agents import Agents
 from dialer.callee import inputs as i
-from dialer.callee.owed import Adopt, Effect, deadline, first_deadline, outstanding, owed
+from dialer.callee.owed import Abandon, Adopt, Effect, deadline, first_deadline, outstanding, owed
 from dialer.callee.state import Callee, is_forgettable
 from dialer.campaigns import Campaigns
 from dialer.committed import Committed
@@ -104,7 +104,7 @@ class Ownership:
         self.positions: dict[str, int] = {}
         self._log, self._parts, self._clock = partition_log, parts, parts.clock
         self.callees = Committed()
-        self._adopted: set[tuple[str, int]] = set()
+        self._taken_over: set[tuple[str, int]] = set()
         self._timers = Timers()
         self._inbox = Inbox(parts.inbox_max)
         self._place = parts.floor.place()
@@ -216,7 +216,7 @@ class Ownership:
         now, mono = self._clock.now(), self._clock.monotonic()
         for callee in self.callees.all_open():
             wanted = outstanding(callee, now)
-            self._adopted |= {(e.call_id, e.attempt) for e in wanted if isinstance(e, Adopt)}
+            self._taken_over |= {(e.call_id, e.attempt) for e in wanted if isinstance(e, Adopt | Abandon)}
             self._effects.align(callee, wanted, mono)
             self._timers.set(callee.callee_key, first_deadline(callee, now))
         self._wakeup.wake()
@@ -339,9 +339,9 @@ class Ownership:
         self._clock.passing(Step.EFFECTS_STARTED)
 
     def _wanted(self, callee: Callee, now: datetime) -> frozenset[Effect]:
-        """Return what is owed; a call that another process dialed stays adopted while its leg may live."""
+        """Return what is owed; an attempt that was taken over is neither opened nor dialed, whatever is owed for it."""
         for call in callee.calls.values():
-            if call.attempt is not None and (call.call_id, call.attempt.number) in self._adopted:
+            if call.attempt is not None and (call.call_id, call.attempt.number) in self._taken_over:
                 return outstanding(callee, now)
         return owed(callee, now)
 

@@ -19,6 +19,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, Literal
 
 from dialer.lanes import Lanes
@@ -271,8 +272,8 @@ class Pacer:
         self._show(line)
 
     def _show(self, line: _Line) -> None:
-        FILL.labels("rooms").set(self._rooms)
-        FILL.labels(f"slots:{line.name}").set(len(line.held))
+        _gauge("rooms").set(self._rooms)
+        _gauge(f"slots:{line.name}").set(len(line.held))
 
     def _grant_turns(self, line: _Line, now: float) -> None:
         line.forget(now, self._window_s)
@@ -306,3 +307,7 @@ class Pacer:
     def _still_valid(self, kind: Kind, key: str) -> bool:
         line = self._lines_of.get(key)
         return line is not None and key in (line.held if kind == "slot" else line.out)
+
+
+_gauge = cache(FILL.labels)
+"""What is in use of a bound: the library looks a gauge up under a lock."""

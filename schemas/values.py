@@ -12,6 +12,7 @@ import hmac
 import re
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Final
 
 import phonenumbers
@@ -265,6 +266,7 @@ def murmur2(key: bytes) -> int:
     return h ^ (h >> 15)
 
 
+@lru_cache(maxsize=4_096)  # a callee's records come one after the other
 def partition_of(callee: str, partitions: int = PARTITIONS) -> int:
     """Return the canonical partition of a callee's records: the one that owns everything about that person."""
     return (murmur2(callee.encode()) & 0x7FFFFFFF) % partitions

@@ -87,7 +87,18 @@ class Fence:
     attempt: int
 
 
-Effect = LookUp | AskSlot | OpenRoom | WatchAgent | AskTurn | Dial | Adopt | Fence
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Give up an attempt whose room another ownership asked for; answer with `RoomAnswered`, not ok.
+
+    That request may still be on its way, and make the room again after a fence: nothing may ever be dialed into it.
+    """
+
+    call_id: str
+    attempt: int
+
+
+Effect = LookUp | AskSlot | OpenRoom | WatchAgent | AskTurn | Dial | Adopt | Abandon | Fence
 
 
 def owed(callee: Callee, now: datetime) -> frozenset[Effect]:
@@ -128,12 +139,15 @@ def _of(call: Call) -> list[Effect]:
 
 
 def outstanding(callee: Callee, now: datetime) -> frozenset[Effect]:
-    """Return what is owed for a callee that was taken over: dials are adopted, never sent."""
-    found = {e for e in owed(callee, now) if not isinstance(e, Dial)}
+    """Return what is owed for a callee that was taken over: dials are adopted, rooms given up; neither is asked for."""
+    found = {e for e in owed(callee, now) if not isinstance(e, Dial | OpenRoom)}
     for call in callee.calls.values():
+        if call.attempt is None:
+            continue
         if call.phase in ON_THE_PHONE:
-            assert call.attempt is not None
             found.add(Adopt(call.call_id, call.attempt.number))
+        elif call.phase is Phase.OPENING:
+            found.add(Abandon(call.call_id, call.attempt.number))
     return frozenset(found)
 
 

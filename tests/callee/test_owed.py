@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from dialer.callee.owed import (
+    Abandon,
     Adopt,
     AskSlot,
     AskTurn,
@@ -30,9 +31,9 @@ OWED: dict[str, tuple[tuple[type, ...], tuple[type, ...]]] = {
     "waiting for not_before": ((), ()),
     "waiting after busy": ((), ()),
     "waiting after an unknown": ((), ()),
-    "waiting behind another": ((OpenRoom,), (OpenRoom,)),
-    "opening": ((OpenRoom,), (OpenRoom,)),
-    "opening, agent first": ((OpenRoom,), (OpenRoom,)),
+    "waiting behind another": ((OpenRoom,), (Abandon,)),
+    "opening": ((OpenRoom,), (Abandon,)),
+    "opening, agent first": ((OpenRoom,), (Abandon,)),
     "gathering": ((), ()),
     "ready": ((AskTurn, WatchAgent), (AskTurn, WatchAgent)),
     "dialing": ((Dial, WatchAgent), (Adopt, WatchAgent)),
@@ -46,7 +47,7 @@ OWED: dict[str, tuple[tuple[type, ...], tuple[type, ...]]] = {
     "fencing an unclear dial that may be redialled": ((Fence,), (Fence,)),
     "fencing a cancelled ring": ((Fence,), (Fence,)),
     "fenced, waiting for the last word": ((), ()),
-    "opening again after an unknown": ((OpenRoom,), (OpenRoom,)),
+    "opening again after an unknown": ((OpenRoom,), (Abandon,)),
     "ringing again after an unknown": ((WatchAgent,), (Adopt, WatchAgent)),
     "second attempt ringing": ((WatchAgent,), (Adopt, WatchAgent)),
 }
@@ -54,7 +55,7 @@ OWED: dict[str, tuple[tuple[type, ...], tuple[type, ...]]] = {
 
 @pytest.mark.parametrize("name", list(h.HISTORIES))
 def test_what_is_owed_follows_from_where_the_call_stands(name: str) -> None:
-    """A dial is never owed after a take-over: it is adopted."""
+    """After a take-over no dial is owed, and no room: the one is adopted, the other given up."""
     own, taken_over = OWED[name]
     given(*h.HISTORIES[name][1]).owing(*own).owing_after_takeover(*taken_over)
 

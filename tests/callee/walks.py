@@ -212,12 +212,12 @@ class Walker:
         self.watch_dials()
 
     def watch_dials(self) -> None:
-        """A dial that is no longer owed is never owed again, and a taken-over one never at all."""
+        """A dial that is no longer owed is never owed again, and a taken-over one never at all; nor is a room."""
         now = self.clock()
         current = {(x.call_id, x.attempt) for x in owed(self.callee, now) if isinstance(x, Dial)}
         assert not current & self.dials_over, "a dial is owed once"
         assert current <= self.account.dialed, "a dial is owed after its DialStarted only"
-        assert not any(isinstance(x, Dial) for x in outstanding(self.callee, now))
+        assert not any(isinstance(x, Dial | OpenRoom) for x in outstanding(self.callee, now))
         self.dials_over |= self.dials_owed - current
         self.dials_owed = current
 

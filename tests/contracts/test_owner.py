@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from dialer.callee import inputs as i
-from dialer.callee.owed import Adopt, AskSlot, Dial, OpenRoom
+from dialer.callee.owed import Abandon, Adopt, AskSlot, Dial, OpenRoom
 from dialer.log import Log, PartitionLog, Record, Restored
 from dialer.ownership import Ownership
 from rehearsal.provision import provision
@@ -224,7 +224,7 @@ async def test_a_former_owner_that_is_fenced_writes_nothing_more(bed: OwnerBed) 
 
 
 async def test_a_take_over_restores_live_calls_and_adopts_dials(bed: OwnerBed) -> None:
-    """What the other process dialed is never dialed here; what it only opened is opened again, idempotently."""
+    """What the other process dialed is never dialed here; a room that it only asked for is given up."""
     owner = await bed.own()
     call = await bed.place(owner)
     await to_dial_started(bed, await bed.owned(owner), call)
@@ -238,10 +238,10 @@ async def test_a_take_over_restores_live_calls_and_adopts_dials(bed: OwnerBed) -
     await until(lambda: owner.current is not None and owner.current is not ended)
     await until(lambda: len(bed.effects[-1].wanted) >= 2)
     wanted = frozenset().union(*(w for _, w in bed.effects[-1].wanted))
-    assert {Adopt(call, 1), OpenRoom(opened, 1)} <= wanted
-    assert not any(isinstance(e, Dial) for e in wanted)
+    assert {Adopt(call, 1), Abandon(opened, 1)} <= wanted
+    assert not any(isinstance(e, Dial | OpenRoom) for e in wanted)
     await bed.place(owner, request="r-2")
-    assert not any(isinstance(e, Dial) for _, w in bed.effects[-1].wanted for e in w)
+    assert not any(isinstance(e, Dial | OpenRoom) for _, w in bed.effects[-1].wanted for e in w)
 
 
 async def to_dial_started(bed: OwnerBed, ownership: Ownership, call: str) -> None:

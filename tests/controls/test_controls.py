@@ -17,7 +17,7 @@ from tests.controls.variants import VARIANTS, Variant
 from tests.simulation.model import LAWS
 from tests.simulation.watch import INVARIANTS
 
-PROMISES = INVARIANTS | {name: promise for promise, name, _ in LAWS}
+PROMISES = INVARIANTS | {name: promise for promise, name, *_ in LAWS}
 PROMISES |= {"a callee's sequence counts up by one": 5, "state is the fold of the log": 5}
 
 

@@ -15,7 +15,7 @@ from dialer import gate, legs
 from dialer.callee import inputs as i
 from dialer.callee import judge, stopping
 from dialer.callee.evolve import _closed
-from dialer.callee.owed import AskTurn, Fence
+from dialer.callee.owed import AskTurn, Fence, outstanding
 from dialer.callee.state import Phase
 from dialer.callee.step import _opted_out
 from dialer.effector import Runner, Shared
@@ -154,6 +154,11 @@ def _room_again_before_the_dial() -> AbstractContextManager[None]:
     )
 
 
+def _room_again_after_a_take_over() -> AbstractContextManager[None]:
+    """What this dialer did itself until simulations rang somebody twice by it."""
+    return rewritten(outstanding, ("Dial | OpenRoom", "Dial"), ("elif call.phase is Phase.OPENING", "elif False"))
+
+
 def _nothing_kept_of_closed_calls() -> AbstractContextManager[None]:
     return rewritten(_closed, ("if call.remember_until > at:", "if False:"))
 
@@ -286,6 +291,13 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         promise=2,
         expected=("a room is asked for before its dial, never after its fence",),
         enter=_room_again_before_the_dial,
+    ),
+    Variant(
+        name="create_room after a take-over",
+        broken="a room that the former owner asked for is asked for again: its request may come late, and after a fence",
+        promise=2,
+        expected=("a room is asked for once",),
+        enter=_room_again_after_a_take_over,
     ),
     Variant(
         name="an opt-out is only written down",

@@ -151,6 +151,10 @@ class MemoryBroker:
         """Return what a read_uncommitted reader sees: all records, no markers."""
         return [stored for stored in self._partitions.get((topic, partition), ()) if not stored.is_marker]
 
+    def clear(self) -> None:
+        """Let go of every record."""
+        self._partitions.clear()
+
     def high_watermark(self, topic: str, partition: int) -> int:
         """Return the offset that the next record gets."""
         return len(self._partitions.get((topic, partition), ()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from aiokafka import TopicPartition
@@ -30,7 +29,6 @@ POLL_STRETCH: Final = 100.0
 """A poll waits so many times as long as it was asked to: it wakes with what is written, and spares the simulation time."""
 
 
-canonical = lru_cache(1024)(partition_of)
 START_MS: Final = int(START.timestamp() * 1000)
 
 
@@ -61,12 +59,15 @@ class SimBroker(MemoryBroker):
         return max(0.0, away_s - self._clock.monotonic()) if away_s else 0.0
 
     def _append(self, record: Record, transaction: Transaction | None, *, is_marker: bool = False) -> int:
-        self._timestamp_ms = max(self._timestamp_ms, START_MS + int(self._clock.monotonic() * 1000) - 1)
-        offset = super()._append(record, transaction, is_marker=is_marker)
+        topic, partition, key, value, headers = record
+        self._timestamp_ms = at_ms = max(self._timestamp_ms + 1, START_MS + int(self._clock.monotonic() * 1000))
+        log = self._partitions.setdefault((topic, partition), [])
+        offset = len(log)
+        log.append(Stored(offset, at_ms, key, value, headers, transaction, is_marker))
         if not is_marker:
-            self.appended(record.topic, record.value)
-        if transaction is None or is_marker or record.topic == STOPS.name:
-            self.wake(record.topic, record.partition)
+            self.appended(topic, value)
+        if transaction is None or is_marker or topic == STOPS.name:
+            self.wake(topic, partition)
         return offset
 
     def wake(self, topic: str, partition: int) -> None:
@@ -78,7 +79,7 @@ class SimBroker(MemoryBroker):
         self, topic: Topic, key: str | None, value: bytes | None, headers: Headers = (), partition: int | None = None
     ) -> int:
         """Produce without a transaction; to the key's canonical partition unless told otherwise."""
-        place = canonical(key or "") if partition is None else partition
+        place = partition_of(key or "") if partition is None else partition
         return self.produce(Record(topic.name, place, (key or "").encode(), value, headers))
 
     def produce_all(self, name: str, epoch: int, partition: int, records: Sequence[Record]) -> Any:

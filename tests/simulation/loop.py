@@ -111,10 +111,11 @@ class SeededLoop(asyncio.BaseEventLoop):
         if not self._now:
             self._jump()
         batch, self._now = self._now, []
-        if len(batch) == 2:
+        count = len(batch)
+        if count == 2:
             if self._random() < 0.5:
                 batch.reverse()
-        elif len(batch) > 2:
+        elif count > 2:
             chance = self._random
             batch.sort(key=lambda _handle: chance())
         up = Life.UP
@@ -142,6 +143,12 @@ class SeededLoop(asyncio.BaseEventLoop):
                     ready.append(handle)
             return
         raise Stuck("nothing is ready and nobody sleeps")
+
+    def close(self) -> None:
+        """Let go of whatever would have run."""
+        super().close()
+        self._timers.clear()
+        self._now.clear()
 
     def _check_closed(self) -> None:
         """What is left of a world may still be cleared away when it is over: nothing of it runs."""

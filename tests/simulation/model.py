@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -98,10 +99,14 @@ OF_AN_ANSWERED_LEG: Final = frozenset(
 )
 """Facts that tell of an answer, whatever the dialer makes of them."""
 TERMINAL: Final = frozenset({"call_ended", "call_refused"})
+_ANY: Final = frozenset({"any event"})
+_REQUESTED, _OPENED, _DIALED, _RETRIED = (
+    frozenset({name}) for name in ("call_requested", "attempt_opened", "dial_started", "retry_scheduled")
+)
 
 
 def _one_request(s: _Said) -> str | None:
-    return "requested twice" if s.name == "call_requested" and s.call.requested else None
+    return "requested twice" if s.call.requested else None
 
 
 def _requested_first(s: _Said) -> str | None:
@@ -110,7 +115,7 @@ def _requested_first(s: _Said) -> str | None:
 
 
 def _one_end(s: _Said) -> str | None:
-    return f"{s.name} after {s.call.ended}" if s.name in TERMINAL and s.call.ended else None
+    return f"{s.name} after {s.call.ended}" if s.call.ended else None
 
 
 def _nothing_after_the_end(s: _Said) -> str | None:
@@ -119,28 +124,26 @@ def _nothing_after_the_end(s: _Said) -> str | None:
 
 
 def _refused_before_a_room(s: _Said) -> str | None:
-    return "refused after its first room was asked for" if s.name == "call_refused" and s.call.attempts else None
+    return "refused after its first room was asked for" if s.call.attempts else None
 
 
 def _ended_after_a_room(s: _Said) -> str | None:
-    return "ended before its first room was asked for" if s.name == "call_ended" and not s.call.attempts else None
+    return None if s.call.attempts else "ended before its first room was asked for"
 
 
 def _attempts_count_up(s: _Said) -> str | None:
-    wrong = s.name == "attempt_opened" and s.data["attempt"] != len(s.call.attempts) + 1
+    wrong = s.data["attempt"] != len(s.call.attempts) + 1
     return f"attempt {s.data['attempt']} is opened after {len(s.call.attempts)}" if wrong else None
 
 
 def _one_dial_an_attempt(s: _Said) -> str | None:
-    if s.name != "dial_started":
-        return None
     if s.attempt is None or s.attempt is not s.call.attempts[-1]:
         return "a dial of an attempt that is not open"
     return "a second dial_started" if s.attempt.dialed else None
 
 
 def _another_only_after_a_retry(s: _Said) -> str | None:
-    if s.name != "attempt_opened" or not s.call.attempts:
+    if not s.call.attempts:
         return None
     if not s.call.attempts[-1].retried:
         return "opened without retry_scheduled"
@@ -149,14 +152,14 @@ def _another_only_after_a_retry(s: _Said) -> str | None:
 
 
 def _retry_after_a_fence(s: _Said) -> str | None:
-    if s.name != "retry_scheduled" or s.attempt is None:
+    if s.attempt is None:
         return None
     over = s.attempt.fenced or s.attempt.gave_up or not s.attempt.dialed
     return None if over else "a retry while the attempt's room may stand"
 
 
 def _retry_after_a_known_outcome(s: _Said) -> str | None:
-    if s.name != "retry_scheduled" or s.attempt is None:
+    if s.attempt is None:
         return None
     a = s.attempt
     known = not a.dialed or a.withdrawn or (a.failed not in {"", "unknown"}) or s.call.redials_unknown
@@ -164,18 +167,14 @@ def _retry_after_a_known_outcome(s: _Said) -> str | None:
 
 
 def _nothing_after_an_answer(s: _Said) -> str | None:
-    wrong = s.name in {"retry_scheduled", "attempt_opened", "dial_started"} and s.call.answered
-    return f"{s.name} after an answer" if wrong else None
+    return f"{s.name} after an answer" if s.call.answered else None
 
 
 def _agent_before_the_dial(s: _Said) -> str | None:
-    wrong = s.name == "dial_started" and s.attempt is not None and not s.attempt.joined
-    return "dial_started without agent_joined" if wrong else None
+    return "dial_started without agent_joined" if s.attempt is not None and not s.attempt.joined else None
 
 
 def _permitted(s: _Said) -> str | None:
-    if s.name != "dial_started":
-        return None
     permit = s.data.get("permit") or {}
     missing = [k for k in ("policy", "window", "region", "control") if not permit.get(k)]
     if missing or "zones" not in permit:
@@ -187,12 +186,10 @@ def _permitted(s: _Said) -> str | None:
 
 
 def _prepared_before_a_room(s: _Said) -> str | None:
-    return "opened without a definition" if s.name == "attempt_opened" and not s.call.prepared else None
+    return None if s.call.prepared else "opened without a definition"
 
 
 def _stopped_means_no_dial(s: _Said) -> str | None:
-    if s.name not in {"attempt_opened", "dial_started"}:
-        return None
     if s.call.cancelled:
         return f"{s.name} after call_cancelled"
     if s.person.opted_out:
@@ -200,25 +197,35 @@ def _stopped_means_no_dial(s: _Said) -> str | None:
     return f"{s.name} while suppressed" if s.person.suppressed or s.call.suppressed else None
 
 
-LAWS: Final[tuple[tuple[int, str, Law], ...]] = (
-    (1, "a call is requested once", _one_request),
-    (1, "a call begins with its request", _requested_first),
-    (1, "a call ends once", _one_end),
-    (1, "nothing about a call's fate follows its end", _nothing_after_the_end),
-    (1, "a call is refused before its first room, and ended after", _refused_before_a_room),
-    (1, "a call is refused before its first room, and ended after", _ended_after_a_room),
-    (2, "attempts count up by one", _attempts_count_up),
-    (2, "an attempt is dialed once", _one_dial_an_attempt),
-    (2, "a further attempt follows a committed retry, not before its time", _another_only_after_a_retry),
-    (2, "a retry follows a fence", _retry_after_a_fence),
-    (2, "a retry follows a known outcome, or the campaign's rule", _retry_after_a_known_outcome),
-    (2, "no further attempt follows an answer", _nothing_after_an_answer),
-    (3, "a dial says why it was allowed", _permitted),
-    (3, "an attempt follows a known definition", _prepared_before_a_room),
-    (4, "a dial follows its agent", _agent_before_the_dial),
-    (6, "a stop is a stop on the log", _stopped_means_no_dial),
+LAWS: Final[tuple[tuple[int, str, Law, frozenset[str]], ...]] = (
+    (1, "a call is requested once", _one_request, _REQUESTED),
+    (1, "a call begins with its request", _requested_first, _ANY),
+    (1, "a call ends once", _one_end, TERMINAL),
+    (1, "nothing about a call's fate follows its end", _nothing_after_the_end, _ANY),
+    (
+        1,
+        "a call is refused before its first room, and ended after",
+        _refused_before_a_room,
+        frozenset({"call_refused"}),
+    ),
+    (1, "a call is refused before its first room, and ended after", _ended_after_a_room, frozenset({"call_ended"})),
+    (2, "attempts count up by one", _attempts_count_up, _OPENED),
+    (2, "an attempt is dialed once", _one_dial_an_attempt, _DIALED),
+    (2, "a further attempt follows a committed retry, not before its time", _another_only_after_a_retry, _OPENED),
+    (2, "a retry follows a fence", _retry_after_a_fence, _RETRIED),
+    (2, "a retry follows a known outcome, or the campaign's rule", _retry_after_a_known_outcome, _RETRIED),
+    (2, "no further attempt follows an answer", _nothing_after_an_answer, _RETRIED | _OPENED | _DIALED),
+    (3, "a dial says why it was allowed", _permitted, _DIALED),
+    (3, "an attempt follows a known definition", _prepared_before_a_room, _OPENED),
+    (4, "a dial follows its agent", _agent_before_the_dial, _DIALED),
+    (6, "a stop is a stop on the log", _stopped_means_no_dial, _OPENED | _DIALED),
 )
-"""Every law with its promise; a record is checked against what the records before it said."""
+"""Every law with its promise and the events it speaks of; a record is checked against what those before it said."""
+
+
+@cache
+def _laws_of(name: str) -> tuple[tuple[int, str, Law], ...]:
+    return tuple((promise, invariant, law) for promise, invariant, law, of in LAWS if of is _ANY or name in of)
 
 
 class LogModel:
@@ -246,7 +253,7 @@ class LogModel:
             attempt = next((a for a in reversed(call.attempts) if a.number == number), None)
             name = kind.split(".")[2]
             said = _Said(name=name, call_id=call_id, at=at, data=data, call=call, attempt=attempt, person=person)
-            for promise, invariant, law in LAWS:
+            for promise, invariant, law in _laws_of(name):
                 wrong = law(said)
                 if wrong is not None:
                     self.violations.append(Violation(promise=promise, invariant=invariant, text=f"{call_id}: {wrong}"))

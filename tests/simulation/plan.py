@@ -20,7 +20,7 @@ from tests.doubles.telephony import Phone
 from tests.doubles.world import PEPPER
 from tests.simulation.faults import AT_STEPS, EXCLUDED
 
-CALLS: Final = 36
+CALLS: Final = 48
 CALLEES: Final = 12
 PARTITIONS_USED: Final = 4
 DIALERS: Final = 3

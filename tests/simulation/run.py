@@ -61,6 +61,7 @@ def simulate(
                 for dialer in world.dialers:
                     dialer.process.life = Life.DEAD
                 loop.close()
+                world.clear()
     watch = world.watch
     return Report(
         seed=seed,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dialer.agents import Agents
 from dialer.gate import READINESS_AGE_MAX_S
+from schemas.values import room_name
 from tests.doubles.agents import Script
 from tests.doubles.clock import VirtualClock
-from tests.doubles.telephony import BUSY, Phone
+from tests.doubles.telephony import BUSY, Fault, Phone
 from tests.doubles.world import ANN, World
 
 
@@ -43,3 +44,20 @@ def test_a_sign_of_life_that_is_no_readiness_opens_no_gate() -> None:
     assert agents.readiness_age_s("a call", 1) > READINESS_AGE_MAX_S
     agents.renewed("a call", 1, now_ms)
     assert agents.readiness_age_s("a call", 1) < 1
+
+
+async def test_a_room_that_was_taken_over_unanswered_is_never_dialed_into() -> None:
+    """The former owner's request made it again after its fence, and a dial as late as that one rang (seeds 1142, 1573)."""
+    world = World()
+    await world.start(ANN)
+    world.telephony.fault("create_room", Fault(kind="delay", delay_s=8.0))
+    call = world.place()
+    await world.until_told(call, "attempt_opened")
+    world.lose()
+    await world.clock.advance(60)
+    assert world.last(call, "room_failed") == {"attempt": 1, "code": "taken_over"}
+    assert world.last(call, "call_ended")["outcome"] == "delivered"
+    asked = [name for method, name in world.telephony.requests if method == "create_room"]
+    assert asked == [room_name(call, 1), room_name(call, 2)]
+    assert [invite.room for invite in world.telephony.invites] == [room_name(call, 2)]
+    await world.close()

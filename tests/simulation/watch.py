@@ -35,6 +35,7 @@ INVARIANTS: Final[dict[str, int]] = {
     "no INVITE after an answered attempt": 2,
     "no INVITE into a fenced attempt": 2,
     "a room is asked for before its dial, never after its fence": 2,
+    "a room is asked for once": 2,
     "a room is asked for after its committed attempt_opened": 3,
     "a dial follows its committed dial_started": 3,
     "a dial goes out with a ready agent": 4,
@@ -67,6 +68,8 @@ class Watch:
     model: LogModel = field(default_factory=LogModel)
     violations: list[Violation] = field(default_factory=list)
     dialed: dict[str, _Dialed] = field(default_factory=dict)
+    rooms: dict[str, str] = field(default_factory=dict)
+    """Which was asked for, by whom."""
     answered: dict[str, int] = field(default_factory=dict)
     """By call: the attempt whose phone was answered."""
     cancelled_at: dict[str, float] = field(default_factory=dict)
@@ -89,6 +92,11 @@ class Watch:
     def room_asked(self, process: Process, request: RoomRequest) -> None:
         place = attempt_of_room(request.name)
         assert place is not None
+        if request.name in self.rooms:
+            self.wrong(
+                "a room is asked for once", request.name, f"{process.name} asks, {self.rooms[request.name]} asked"
+            )
+        self.rooms[request.name] = process.name
         attempt = self._attempt(*place)
         if attempt is None:
             text = "create_room without a committed attempt_opened"
