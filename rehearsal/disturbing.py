@@ -26,6 +26,8 @@ TAKEN_TIMEOUT_S: Final = 10.0
 """How long an order waits for a process to pass its step."""
 BACK_TIMEOUT_S: Final = 60.0
 BUSY_TIMEOUT_S: Final = 60.0
+SPARE: Final = 1.5
+"""So many times as many calls as must be in flight are waited for before a strike."""
 OWNED_TIMEOUT_S: Final = 30.0
 SETTLED_TIMEOUT_S: Final = 30.0
 """Longer than an agent's silence (15 s) and the fence after it."""
@@ -222,11 +224,11 @@ class Disturber:
             self.say(f"the dialers' group was not at rest within {prove_group.STABLE_TIMEOUT_S:g} s")
 
     async def _busy(self) -> bool:
-        """Wait until enough calls are in flight, and every process is there."""
+        """Wait until calls are in flight, some to spare: until the strike some of them end."""
         deadline = time.monotonic() + BUSY_TIMEOUT_S
-        while self.flight.phases().total() < self.in_flight_min:
+        while self.flight.phases().total() < self.in_flight_min * SPARE:
             if time.monotonic() > deadline:
-                return False
+                return self.flight.phases().total() >= self.in_flight_min
             await asyncio.sleep(_POLL_S)
         return True
 

@@ -1,4 +1,4 @@
-"""A stage for the crash matrix: one network with calls kept in flight, whose processes are struck two at a time."""
+"""A stage for the crash matrix: one network with calls kept in flight, whose processes are struck one by one, or two at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rehearsal import prove_network
+from rehearsal import prove_group, prove_network
 from rehearsal.accounts import Accounts, books, settle, unknown_of
 from rehearsal.producer import Pipeline
 from rehearsal.prove_calls import calls
@@ -83,9 +83,11 @@ class Stage:
     async def kill_at(self, steps: Iterable[Step], *, brought_about: bool = False) -> None:
         """Let a dialer die at each of these steps, one after another without a pause, and wait until all are back.
 
+        All dialers are in their group before: a death amid a rebalance is two failures, and the group waits twice.
         `brought_about`: the steps are passed only when partitions change hands; each death brings the next one about, and
         the first is a plain kill.
         """
+        assert await prove_group.at_rest(self.proof.base.bootstrap, self.proof.ports), "the group is not at rest"
         await self.busy()
         if brought_about:
             self.supervisor.kill(self.proof.dialers[0])
@@ -138,15 +140,10 @@ class Stage:
         draft = order.with_suffix(".draft")
         await asyncio.to_thread(draft.write_text, word)
         await asyncio.to_thread(draft.rename, order)
+        await until(lambda: not order.exists(), f"a dialer passes {step}", TAKEN_S)
         done = self.proof.orders / "done"
-        seen: list[Path] = []
-
-        def taken() -> bool:
-            seen[:] = sorted(done.glob(f"{step.value}-*"), key=lambda path: path.stat().st_ctime)
-            return not order.exists()
-
-        await until(taken, f"a dialer passes {step}", TAKEN_S)
-        pid = int(seen[-1].name.removeprefix(f"{step.value}-").split("-")[0])
+        taken = max(done.glob(f"{step.value}-*"), key=lambda path: path.stat().st_ctime)
+        pid = int(taken.name.removeprefix(f"{step.value}-").split("-")[0])
         name = next(event.name for event in reversed(self.supervisor.history) if event.pid == pid)
         return self._strike("dialer", name, {"kill": "kill", "stop": "pause"}[word], step.value, pid)
 

@@ -37,8 +37,8 @@ class Result:
 
 
 async def _killed(stage: Stage) -> None:
-    for pair in in_pairs(STEPS):
-        await stage.kill_at(pair)
+    for step in STEPS:
+        await stage.kill_at((step,))
     await stage.kill_at(TAKEOVER, brought_about=True)
     for process in OTHERS:
         await stage.kill(process)
