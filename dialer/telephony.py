@@ -16,7 +16,7 @@ DIAL_MARGIN_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomRequest:
-    """One room with its agent dispatch, made in one idempotent request."""
+    """One room with its agent dispatch, made in one request."""
 
     name: str
     agent_name: str

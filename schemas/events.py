@@ -130,7 +130,7 @@ class RoomCreated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomFailed:
-    """The room could not be had; nothing rang."""
+    """The room could not be had, or (`taken_over`) its owner changed before it was answered for; nothing rang."""
 
     TYPE: ClassVar[str] = "dialer.event.room_failed.v1"
     attempt: int

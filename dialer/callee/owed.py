@@ -1,8 +1,8 @@
 """What the world is still owed: a reading of the state, so that nothing can be forgotten over a crash.
 
 The shell keeps the set of effects that run and brings it in line with `owed` after every commit: what is new is
-started, what is no longer owed is withdrawn. After a take-over `outstanding` is asked instead: a dial whose request
-went out from another process is never repeated, it is adopted.
+started, what is no longer owed is withdrawn. After a take-over `outstanding` is asked instead: what another process may
+have asked of LiveKit is never asked again; its dial is adopted, an attempt whose room was not answered for is given up.
 """
 
 from __future__ import annotations
