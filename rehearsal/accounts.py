@@ -120,9 +120,10 @@ def attempts_sent(b: Books) -> set[str]:
     return started - withdrawn - unsent
 
 
-def unknown_of(b: Books) -> frozenset[str]:
-    """Return the calls of which nobody can tell whether a dial rang."""
-    return frozenset(call for call, _ in b.all_of("dial_unknown"))
+def unknown_of(b: Books) -> dict[str, datetime]:
+    """Return the calls of which nobody can tell whether a dial rang, with the time when that dial was decided."""
+    started = {_attempt(call, event): event.at for call, event in b.all_of("dial_started")}
+    return {call: started[_attempt(call, event)] for call, event in b.all_of("dial_unknown")}
 
 
 def _attempt(call_id: str, event: Logged) -> str:

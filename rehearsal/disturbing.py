@@ -88,7 +88,7 @@ class Disturber:
         for one, following in itertools.pairwise([*plan, None]):
             assert one is not None
             if one.victim is Victim.DIALER:
-                await self._group_at_rest()
+                await self._group_at_rest(after=self.struck[-1].victim if self.struck else None)
             if not await self._busy():
                 left = len(plan) - one.number + 1
                 self.missed.append(
@@ -218,9 +218,10 @@ class Disturber:
                 return
             await asyncio.sleep(_POLL_S)
 
-    async def _group_at_rest(self) -> None:
+    async def _group_at_rest(self, after: Victim | None) -> None:
         """Let a rebalance come to its end: a dialer that dies amid it is a second failure."""
-        if not await prove_group.at_rest(self.proof.base.bootstrap, self.proof.ports):
+        for_s = prove_group.AFTER_BROKER_S if after is Victim.BROKER else 0.0
+        if not await prove_group.at_rest(self.proof.base.bootstrap, self.proof.ports, for_s=for_s):
             self.say(f"the dialers' group was not at rest within {prove_group.STABLE_TIMEOUT_S:g} s")
 
     async def _busy(self) -> bool:

@@ -24,7 +24,7 @@ _HEADER = (
 class Row:
     """One strike: `in_flight` counts the victim's calls with a room, of a dialer those of its own partitions.
 
-    `rung_twice` and `lost` are what the accounts say of those calls, `unknown` how many of them nobody can tell of.
+    `rung_twice` and `lost` are what the accounts say of those calls, `unknown` of how many nobody can tell because of it.
     """
 
     process: str

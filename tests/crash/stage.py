@@ -7,9 +7,11 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from rehearsal import prove_group, prove_network
@@ -185,16 +187,25 @@ class Stage:
     def rows(self) -> list[Row]:
         """Return what was struck, with what came of the calls it met."""
         accounts = self.accounts()
-        unknown = unknown_of(books(self.pipeline.sent, self.dials(), self.reader.records))
+        unknown = Counter(
+            causes(self.strikes, unknown_of(books(self.pipeline.sent, self.dials(), self.reader.records)))
+        )
         return [
             replace(
                 strike.row,
                 rung_twice=sum(_names(strike.calls, finding) for finding in accounts.findings if "doubled" in finding),
                 lost=sum(_names(strike.calls, finding) for finding in accounts.findings if "lost" in finding),
-                unknown=len(strike.calls & unknown),
+                unknown=unknown[number],
             )
-            for strike in self.strikes
+            for number, strike in enumerate(self.strikes)
         ]
+
+
+def causes(strikes: Sequence[Strike], unknown: Mapping[str, datetime]) -> Iterator[int]:
+    """Name, for each call that nobody can tell of, the strike that caused it: the first to meet it after its dial."""
+    for call, dialed in unknown.items():
+        met = (n for n, strike in enumerate(strikes) if call in strike.calls and strike.at >= dialed.timestamp())
+        yield from itertools.islice(met, 1)
 
 
 def _names(calls_met: frozenset[str], finding: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.steps import Step
 from tests.crash.matrix import PAGE, Row, load, page, save, table
-from tests.crash.stage import NAMES
+from tests.crash.stage import NAMES, Strike, causes
 
 ROW = Row(process="dialer", how="kill", step="dial_sent", in_flight=9, unknown=1, decided_again_s=7.25)
 
@@ -38,3 +39,17 @@ def test_the_page_has_every_step_and_every_process_and_nobody_is_lost_or_rung_tw
     for process in NAMES:
         assert {(process, "`kill", "anywhere"), (process, "paused", "anywhere")} <= struck
     assert {(row[4], row[5]) for row in rows} == {("0", "0")}
+
+
+def test_an_unknown_call_is_put_down_to_the_first_strike_that_met_it_after_its_dial() -> None:
+    """One that was opened, not dialed, when a dialer died is the next death's, if anybody's."""
+    dialed = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+    unknown = {"rung": dialed, "never met": dialed}
+    strikes = [struck(dialed.timestamp() + s, "rung") for s in (-2.0, 3.0, 9.0)]
+    assert list(causes(strikes, unknown)) == [1]
+
+
+def struck(at: float, *calls: str) -> Strike:
+    """A dialer's death at that time, which met these calls."""
+    row = Row(process="dialer", how="kill", step="dial_sent", in_flight=len(calls))
+    return Strike(row=row, process="dialer-1", pid=1, at=at, calls=frozenset(calls), partitions=frozenset())
