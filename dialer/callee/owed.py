@@ -7,6 +7,7 @@ have asked of LiveKit is never asked again; its dial is adopted, an attempt whos
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -138,16 +139,21 @@ def _of(call: Call) -> list[Effect]:
             return []
 
 
+_TAKEN_OVER: Final[Mapping[Phase, type[Adopt | Abandon]]] = {
+    **dict.fromkeys(ON_THE_PHONE, Adopt),
+    Phase.OPENING: Abandon,
+}
+"""What is owed of an attempt in these phases to an owner that did not bring it there."""
+
+
 def outstanding(callee: Callee, now: datetime) -> frozenset[Effect]:
     """Return what is owed for a callee that was taken over: dials are adopted, rooms given up; neither is asked for."""
     found = {e for e in owed(callee, now) if not isinstance(e, Dial | OpenRoom)}
     for call in callee.calls.values():
-        if call.attempt is None:
-            continue
-        if call.phase in ON_THE_PHONE:
-            found.add(Adopt(call.call_id, call.attempt.number))
-        elif call.phase is Phase.OPENING:
-            found.add(Abandon(call.call_id, call.attempt.number))
+        instead = _TAKEN_OVER.get(call.phase)
+        if instead is not None:
+            assert call.attempt is not None
+            found.add(instead(call.call_id, call.attempt.number))
     return frozenset(found)
 
 

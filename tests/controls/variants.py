@@ -156,7 +156,11 @@ def _room_again_before_the_dial() -> AbstractContextManager[None]:
 
 def _room_again_after_a_take_over() -> AbstractContextManager[None]:
     """What this dialer did itself until simulations rang somebody twice by it."""
-    return rewritten(outstanding, ("Dial | OpenRoom", "Dial"), ("elif call.phase is Phase.OPENING", "elif False"))
+    return rewritten(
+        outstanding,
+        ("Dial | OpenRoom", "Dial"),
+        ("_TAKEN_OVER.get(call.phase)", "Adopt if call.phase in ON_THE_PHONE else None"),
+    )
 
 
 def _nothing_kept_of_closed_calls() -> AbstractContextManager[None]:
