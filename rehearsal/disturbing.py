@@ -114,6 +114,7 @@ class Disturber:
 
     async def _kill(self, victim: Victim, name: str) -> None:
         await self.supervisor.wait_ready(name, timeout_s=BACK_TIMEOUT_S)
+        await self._busy()  # being ready again took its time
         had = self._owners.partitions(name) if victim is Victim.DIALER else frozenset()
         moment, pid = self._moment(), self.supervisor.kill(name)
         await self._recovered(victim, name, "", moment, pid, had)
@@ -126,7 +127,7 @@ class Disturber:
             await self.supervisor.wait_ready(name, timeout_s=BACK_TIMEOUT_S)
             self.struck.append(Struck(how=How.KILL, victim=Victim.DIALER, process=name, step="", moment=self._moment()))
             self.supervisor.kill(name)
-        taken = await self._taken(order, step)
+        taken = await self._taken(order, step, "kill")
         if taken is None:
             self.say(f"nobody passed {step} within {TAKEN_TIMEOUT_S:g} s; a dialer is killed anywhere")
             await self._kill(Victim.DIALER, self._name(Victim.DIALER))
@@ -157,7 +158,7 @@ class Disturber:
             moment = self._moment()
             pid = self.supervisor.kill(name, signal.SIGSTOP)
         else:
-            taken = await self._taken(self._order(one.step, "stop"), one.step)
+            taken = await self._taken(self._order(one.step, "stop"), one.step, "stop")
             if taken is None:
                 self.missed.append(f"nobody passed {one.step} to be paused there")
                 return
@@ -188,13 +189,15 @@ class Disturber:
         draft.rename(order)
         return order
 
-    async def _taken(self, order: Path, step: Step) -> tuple[str, int, Moment] | None:
+    async def _taken(self, order: Path, step: Step, word: str) -> tuple[str, int, Moment] | None:
         """Wait until a dialer took the order: (process, pid, when); None: nobody did, it is withdrawn."""
         deadline = time.monotonic() + TAKEN_TIMEOUT_S
         while _is_there(order):
-            if time.monotonic() > deadline:
-                _withdraw(order)
+            if time.monotonic() > deadline and _withdraw(order):
                 return None
+            if self.flight.phases().total() < self.in_flight_min and step not in TAKEOVER and _withdraw(order):
+                await self._busy()  # calls ended meanwhile: the strike waits for others
+                self._order(step, word)
             await asyncio.sleep(_POLL_S)
         moment = self._moment()
         taken = max((self.proof.orders / "done").glob(f"{step.value}-*"), key=lambda path: path.stat().st_ctime)
@@ -238,8 +241,13 @@ def _is_there(order: Path) -> bool:
     return order.exists()
 
 
-def _withdraw(order: Path) -> None:
-    order.unlink(missing_ok=True)
+def _withdraw(order: Path) -> bool:
+    """Take an order back; False where a dialer has taken it already."""
+    try:
+        order.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 _NAMES: Final = {Victim.PROJECTIONS: "projections", Victim.LIVEKIT: "livekit", Victim.BROKER: "kafka"}
