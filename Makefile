@@ -100,7 +100,6 @@ status: setup ## is it up, and where
 clean: down ## stop it and delete everything that runs have left (run/); the cache and the environment stay
 	rm -rf run
 
-# A sample of the histories: `make sim` lives through all of them.
 # A test on real servers is tried once more, and named at the end: one that needs it is to be mended, and stops nobody.
 ci: RERUNS := -rR --server-reruns 1
 ci: check test e2e sim prove-ci ## everything: what .ci/run calls

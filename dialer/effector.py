@@ -246,8 +246,10 @@ class Runner:
                     shared.pacer.withdraw(turn)
             case WatchAgent():
                 self.ownership.agents.forget(effect.call_id, effect.attempt)
-            case OpenRoom() | Abandon() | Dial():
+            case OpenRoom() | Dial():
                 pass  # what was asked of LiveKit goes on; the answer finds its phase gone, or is delivered otherwise
+            case Abandon():
+                pass  # it was said at once
             case _:
                 assert_never(effect)
 

@@ -196,8 +196,10 @@ class Disturber:
             if time.monotonic() > deadline and _withdraw(order):
                 return None
             if self.flight.phases().total() < self.in_flight_min and step not in TAKEOVER and _withdraw(order):
-                await self._busy()  # calls ended meanwhile: the strike waits for others
+                if not await self._busy():  # calls ended meanwhile: the strike waits for others
+                    return None
                 self._order(step, word)
+                deadline = time.monotonic() + TAKEN_TIMEOUT_S
             await asyncio.sleep(_POLL_S)
         moment = self._moment()
         taken = max((self.proof.orders / "done").glob(f"{step.value}-*"), key=lambda path: path.stat().st_ctime)

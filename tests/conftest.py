@@ -15,6 +15,8 @@ REALTIME_RERUNS_MAX = 2
 
 SERVERS = frozenset({"kafka_bootstrap", "livekit", "storage_url"})
 """The fixtures that start one."""
+PROMISES = ("crash", "e2e", "faults")
+"""Folders whose tests hold what is promised when something dies or is away."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="try a failed test on a real broker or livekit-server again, N times; never one that kills processes",
+        help="try a failed test on a real broker or livekit-server again, N times; never one of the promises",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let tests that judge sound in real time be run again; in CI those on real servers too, and each is named.
 
-    Never the pure ones, which are the same every time, nor the crash matrix, whose failure may be a broken promise.
+    Never the pure ones, which are the same every time, nor those of `PROMISES`, whose failure may be a broken one.
     """
     server_reruns = config.getoption("--server-reruns")
     for item in items:
@@ -48,6 +50,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _on_servers(item: pytest.Item) -> bool:
-    if any(item.path.is_relative_to(Path(__file__).parent / kills) for kills in ("crash", "e2e")):
+    if any(item.path.is_relative_to(Path(__file__).parent / folder) for folder in PROMISES):
         return False
     return not SERVERS.isdisjoint(getattr(item, "fixturenames", ()))

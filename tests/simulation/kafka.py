@@ -59,15 +59,12 @@ class SimBroker(MemoryBroker):
         return max(0.0, away_s - self._clock.monotonic()) if away_s else 0.0
 
     def _append(self, record: Record, transaction: Transaction | None, *, is_marker: bool = False) -> int:
-        topic, partition, key, value, headers = record
-        self._timestamp_ms = at_ms = max(self._timestamp_ms + 1, START_MS + int(self._clock.monotonic() * 1000))
-        log = self._partitions.setdefault((topic, partition), [])
-        offset = len(log)
-        log.append(Stored(offset, at_ms, key, value, headers, transaction, is_marker))
+        self._timestamp_ms = max(self._timestamp_ms, START_MS + int(self._clock.monotonic() * 1000) - 1)
+        offset = super()._append(record, transaction, is_marker=is_marker)
         if not is_marker:
-            self.appended(topic, value)
-        if transaction is None or is_marker or topic == STOPS.name:
-            self.wake(topic, partition)
+            self.appended(record.topic, record.value)
+        if transaction is None or is_marker or record.topic == STOPS.name:
+            self.wake(record.topic, record.partition)
         return offset
 
     def wake(self, topic: str, partition: int) -> None:

@@ -111,11 +111,10 @@ class SeededLoop(asyncio.BaseEventLoop):
         if not self._now:
             self._jump()
         batch, self._now = self._now, []
-        count = len(batch)
-        if count == 2:
+        if len(batch) == 2:
             if self._random() < 0.5:
                 batch.reverse()
-        elif count > 2:
+        elif len(batch) > 2:
             chance = self._random
             batch.sort(key=lambda _handle: chance())
         up = Life.UP

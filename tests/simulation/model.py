@@ -99,10 +99,11 @@ OF_AN_ANSWERED_LEG: Final = frozenset(
 )
 """Facts that tell of an answer, whatever the dialer makes of them."""
 TERMINAL: Final = frozenset({"call_ended", "call_refused"})
-_ANY: Final = frozenset({"any event"})
-_REQUESTED, _OPENED, _DIALED, _RETRIED = (
-    frozenset({name}) for name in ("call_requested", "attempt_opened", "dial_started", "retry_scheduled")
+_REQUESTED, _REFUSED, _ENDED, _OPENED, _DIALED, _RETRIED = (
+    frozenset({name})
+    for name in ("call_requested", "call_refused", "call_ended", "attempt_opened", "dial_started", "retry_scheduled")
 )
+_ANY: Final = None
 
 
 def _one_request(s: _Said) -> str | None:
@@ -197,18 +198,13 @@ def _stopped_means_no_dial(s: _Said) -> str | None:
     return f"{s.name} while suppressed" if s.person.suppressed or s.call.suppressed else None
 
 
-LAWS: Final[tuple[tuple[int, str, Law, frozenset[str]], ...]] = (
+LAWS: Final[tuple[tuple[int, str, Law, frozenset[str] | None], ...]] = (
     (1, "a call is requested once", _one_request, _REQUESTED),
     (1, "a call begins with its request", _requested_first, _ANY),
     (1, "a call ends once", _one_end, TERMINAL),
     (1, "nothing about a call's fate follows its end", _nothing_after_the_end, _ANY),
-    (
-        1,
-        "a call is refused before its first room, and ended after",
-        _refused_before_a_room,
-        frozenset({"call_refused"}),
-    ),
-    (1, "a call is refused before its first room, and ended after", _ended_after_a_room, frozenset({"call_ended"})),
+    (1, "a call is refused before its first room, and ended after", _refused_before_a_room, _REFUSED),
+    (1, "a call is refused before its first room, and ended after", _ended_after_a_room, _ENDED),
     (2, "attempts count up by one", _attempts_count_up, _OPENED),
     (2, "an attempt is dialed once", _one_dial_an_attempt, _DIALED),
     (2, "a further attempt follows a committed retry, not before its time", _another_only_after_a_retry, _OPENED),
@@ -225,7 +221,7 @@ LAWS: Final[tuple[tuple[int, str, Law, frozenset[str]], ...]] = (
 
 @cache
 def _laws_of(name: str) -> tuple[tuple[int, str, Law], ...]:
-    return tuple((promise, invariant, law) for promise, invariant, law, of in LAWS if of is _ANY or name in of)
+    return tuple((promise, invariant, law) for promise, invariant, law, of in LAWS if of is None or name in of)
 
 
 class LogModel:
